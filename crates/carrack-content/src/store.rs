@@ -1,0 +1,140 @@
+//! The store: lookup, reading, deletion; writing is in `ingest` and `writer`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use carrack_oci::{Descriptor, Digest, MAX_DOCUMENT_BYTES};
+use carrack_sys::{IoContext, atomic};
+
+use crate::{BlobWriter, Error, Ingest, Result};
+
+/// A folder of blobs; several processes may use one at the same time.
+#[derive(Clone, Debug)]
+pub struct ContentStore {
+    root: PathBuf,
+}
+
+impl ContentStore {
+    /// Opens the store at `root`, making it where it does not exist (mode 0700).
+    pub fn open(root: &Path) -> Result<Self> {
+        for folder in ["blobs/sha256", "blobs/sha512", "ingest"] {
+            let path = root.join(folder);
+            if !path.is_dir() {
+                atomic::create_private_dir(&path)?;
+            }
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The size of a blob in bytes; `None` when the store does not have it.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).during("look up", &path).map_err(Error::from),
+        }
+    }
+
+    /// Opens a blob for reading.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = self.blob_path(digest);
+        match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::NotFound { digest: digest.clone() })
+            }
+            result => Ok(result.during("open", &path)?),
+        }
+    }
+
+    /// Reads a manifest, index or config whole (at most 4 MiB), and verifies it again.
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let file = self.open_blob(digest)?;
+        let mut bytes = Vec::new();
+        let limit = MAX_DOCUMENT_BYTES;
+        file.take(limit + 1).read_to_end(&mut bytes).during("read", self.blob_path(digest))?;
+        let got_bytes = bytes.len() as u64;
+        if got_bytes > limit {
+            return Err(Error::TooLarge { digest: digest.clone(), limit, got: got_bytes });
+        }
+        let mut hasher = digest.hasher();
+        hasher.update(&bytes);
+        let got = hasher.finish();
+        if got != *digest {
+            return Err(Error::DigestMismatch { expected: digest.clone(), got, size_bytes: got_bytes });
+        }
+        Ok(bytes)
+    }
+
+    /// Stores `bytes`; they are durable when this returns.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.size(&digest)? != Some(bytes.len() as u64) {
+            atomic::write(&self.blob_path(&digest), bytes, 0o600, atomic::Durability::Durable)?;
+        }
+        Ok(digest)
+    }
+
+    /// Begins or resumes writing the blob of `descriptor`; waits for another process that writes the same one.
+    pub fn ingest(&self, descriptor: &Descriptor) -> Result<Ingest> {
+        Ingest::open(self, descriptor)
+    }
+
+    /// Begins writing a blob whose digest is not known before its last byte.
+    pub fn writer(&self) -> Result<BlobWriter> {
+        BlobWriter::create(self)
+    }
+
+    /// Takes a complete and verified file of the same file system as the blob `digest`: synced, then named.
+    pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<()> {
+        File::open(file).and_then(|file| file.sync_data()).during("sync", file)?;
+        let path = self.blob_path(digest);
+        fs::rename(file, &path).during("rename to", &path)?;
+        Ok(atomic::sync_parent(&path)?)
+    }
+
+    /// Deletes a blob; one that does not exist is deleted already.
+    pub fn delete(&self, digest: &Digest) -> Result<()> {
+        Ok(atomic::remove_file(&self.blob_path(digest))?)
+    }
+
+    /// All blobs with their sizes in bytes, in no order.
+    pub fn list(&self) -> Result<Vec<(Digest, u64)>> {
+        let mut blobs = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            let folder = self.root.join("blobs").join(algorithm);
+            for entry in fs::read_dir(&folder).during("list", &folder)? {
+                let entry = entry.during("list", &folder)?;
+                let Some(hex) = entry.file_name().to_str().map(str::to_owned) else { continue };
+                let Ok(digest) = format!("{algorithm}:{hex}").parse() else { continue };
+                blobs.push((digest, entry.metadata().during("look up", entry.path())?.len()));
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Removes what crashed or cancelled writers left, and temporary files; needs that nobody writes.
+    pub fn clear_ingests(&self) -> Result<()> {
+        for folder in ["ingest", "blobs/sha256", "blobs/sha512"] {
+            let folder = self.root.join(folder);
+            for entry in fs::read_dir(&folder).during("list", &folder)? {
+                let path = entry.during("list", &folder)?.path();
+                let is_blob = folder.ends_with("ingest") || path.extension().is_some_and(|kind| kind == "tmp");
+                if is_blob {
+                    atomic::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a blob is or would be, for handing its file on without copying.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(crate) fn ingest_path(&self, name: &str) -> PathBuf {
+        self.root.join("ingest").join(name)
+    }
+}

@@ -1,0 +1,83 @@
+//! Writing a blob whose digest is known only at its end: layers of a build, imported archives.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use carrack_oci::{Digest, Hasher};
+use carrack_sys::{IoContext, atomic};
+
+use crate::{ContentStore, Result};
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A write in progress; dropped without [`BlobWriter::commit`], it leaves nothing.
+pub struct BlobWriter {
+    store: ContentStore,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    size_bytes: u64,
+}
+
+impl BlobWriter {
+    pub(crate) fn create(store: &ContentStore) -> Result<Self> {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = store.ingest_path(&format!("new-{}-{number}", std::process::id()));
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&path).during("create", &path)?;
+        Ok(Self { store: store.clone(), path, file, hasher: Hasher::sha256(), size_bytes: 0 })
+    }
+
+    /// Syncs and names the blob; returns its digest and size in bytes.
+    pub fn commit(self) -> Result<(Digest, u64)> {
+        let digest = self.hasher.clone().finish();
+        if self.store.size(&digest)? != Some(self.size_bytes) {
+            self.store.adopt(&self.path, &digest)?;
+        }
+        Ok((digest, self.size_bytes))
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        let _ = atomic::remove_file(&self.path);
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size_bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_blob_by_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(folder.path()).unwrap();
+        drop({
+            let mut abandoned = store.writer().unwrap();
+            abandoned.write_all(b"abandoned").unwrap();
+            abandoned
+        });
+        let mut writer = store.writer().unwrap();
+        writer.write_all(b"hello").unwrap();
+        assert_eq!(writer.commit().unwrap(), (Digest::of(b"hello"), 5));
+        assert_eq!(store.list().unwrap(), [(Digest::of(b"hello"), 5)]);
+        assert_eq!(std::fs::read_dir(folder.path().join("ingest")).unwrap().count(), 0);
+    }
+}

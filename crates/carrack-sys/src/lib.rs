@@ -1,0 +1,11 @@
+//! All that needs `unsafe`, and the file-system operations whose safety is subtle: atomic files, locks, paths below
+//! a root, mounts, processes.
+//!
+//! Everything else in the workspace forbids `unsafe` and goes through this crate or `rustix`.
+#![allow(unsafe_code)]
+
+pub mod atomic;
+mod error;
+pub mod lock;
+
+pub use error::{Error, IoContext, Result};
