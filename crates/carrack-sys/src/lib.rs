@@ -7,5 +7,11 @@
 pub mod atomic;
 mod error;
 pub mod lock;
+pub mod mount;
+pub mod process;
+pub mod rooted;
+pub mod seccomp;
+pub mod signals;
+pub mod tree;
 
 pub use error::{Error, IoContext, Result};

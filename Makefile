@@ -1,0 +1,35 @@
+# The ways in. Each target installs what it needs on a Debian-like machine that has a Rust toolchain.
+
+CARRACK := target/x86_64-unknown-linux-musl/release/carrack
+
+.PHONY: build demo test bench lint install clean
+
+build:            ## the static binary, $(CARRACK)
+	scripts/setup.sh build
+	cargo build --release --locked --package carrack
+
+demo: build       ## the main job on real input: build, push, pull, run
+	scripts/setup.sh demo
+	scripts/demo.sh $(CARRACK)
+
+test: build       ## every test, against the same static binary
+	scripts/setup.sh test
+	cargo nextest run --release --locked --workspace
+
+bench: build      ## ours, the peers and the floor in one run
+	scripts/setup.sh bench
+	bench/run.sh $(CARRACK)
+
+lint:             ## formatting, clippy, licences and sources of dependencies
+	scripts/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked check bans licenses sources
+
+install: build    ## into $(DESTDIR)/usr/local, with man pages and completions
+	install -Dm755 $(CARRACK) $(DESTDIR)/usr/local/bin/carrack
+	$(CARRACK) completion bash | install -Dm644 /dev/stdin $(DESTDIR)/usr/local/share/bash-completion/completions/carrack
+	$(CARRACK) manual $(DESTDIR)/usr/local/share/man/man1
+
+clean:
+	cargo clean

@@ -1,0 +1,49 @@
+//! Containers: their records, their state, their logs, and the monitor that stays with each running one.
+//!
+//! A container exists from the moment its name is claimed until the name is given back. What the user asked for is
+//! a durable [`ContainerRecord`] that never changes but for its name; what happens to it is a volatile
+//! [`ContainerState`], believed only while the processes it names are alive.
+//!
+//! ```text
+//! <root>/
+//!   containers/<id>/                     0700
+//!     container.json                     the record, durable (unless it is removed at exit anyway)
+//!     last-state.json                    state of the last start and of the last exit, not synced: all that a
+//!                                        reboot leaves
+//!     container.log, container.log.1 ..  output, newest first (Docker's json-file lines)
+//!   containers/.removed-<id>/            a deletion that a crash may have cut short; swept
+//!   container-names/<name>               symlink to ../containers/<id>; made last: a folder in containers/
+//!                                        that no name points to is a creation that was cut short; swept
+//!   container-names/.lock                held only to take a name back from a container that is gone
+//! <runroot>/
+//!   containers/<id>/                     0700
+//!     lock                               flock: held by whoever changes the container
+//!     state.json                         the state
+//!     attach                             socket of the monitor, while one runs
+//! ```
+//!
+//! Locks are taken in the order: container, then names.
+
+pub mod attach;
+mod error;
+mod id;
+pub mod log;
+pub mod monitor;
+mod name;
+mod names;
+mod process;
+mod record;
+mod small_file;
+mod state;
+mod store;
+mod watch;
+
+pub use error::{Error, Result};
+pub use id::ContainerId;
+pub use name::ContainerName;
+pub use process::ProcessId;
+pub use record::{
+    Bind, ContainerRecord, HostSettings, NetworkMode, PortBinding, Program, Protocol, TmpfsMount, Ulimit,
+};
+pub use state::{ContainerState, Effect, Exit, Status};
+pub use store::{Container, ContainerStore, Locked};

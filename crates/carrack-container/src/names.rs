@@ -1,0 +1,88 @@
+//! The name registry: one symlink per name, unique across processes.
+//!
+//! Invariant: a name belongs to the container that its link points to *and* whose record has this name. A symlink is
+//! made whole or not at all, and only if the name is free, so it is the point at which a container begins to exist.
+//! A link that no longer belongs to anybody (power loss, a rename cut short) is free for the taking.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, atomic};
+
+use crate::{ContainerId, ContainerName, Error, Result};
+
+/// The folder of names.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    folder: PathBuf,
+}
+
+impl Names {
+    pub(crate) fn open(folder: PathBuf) -> Result<Self> {
+        atomic::create_private_dir(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// The container that a name's link points to, if there is a link.
+    pub(crate) fn get(&self, name: &ContainerName) -> Result<Option<ContainerId>> {
+        let link = self.link(name);
+        match fs::read_link(&link) {
+            Ok(target) => {
+                let id = target.file_name().and_then(|id| id.to_str()).unwrap_or_default();
+                Ok(Some(id.parse()?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).during("read the link", link)?,
+        }
+    }
+
+    /// Gives a free name to a container; durable when `durable`. `is_free` says of the container that a link points
+    /// to whether it has given the name up without taking the link away.
+    pub(crate) fn claim(
+        &self,
+        name: &ContainerName,
+        id: &ContainerId,
+        durable: bool,
+        is_free: impl Fn(&ContainerId) -> Result<bool>,
+    ) -> Result<()> {
+        let link = self.link(name);
+        loop {
+            match symlink(target(id), &link) {
+                Ok(()) if durable => return Ok(atomic::sync_parent(&link)?),
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => self.take_back(name, &is_free)?,
+                Err(error) => Err(error).during("create the link", &link)?,
+            }
+        }
+    }
+
+    /// Gives the name back if it is this container's.
+    pub(crate) fn release(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        if self.get(name)?.as_ref() == Some(id) {
+            atomic::remove_file(&self.link(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the link of a name that is free, else fails with its owner.
+    fn take_back(&self, name: &ContainerName, is_free: impl Fn(&ContainerId) -> Result<bool>) -> Result<()> {
+        // Two processes that both find the name free must not remove each other's new link.
+        let _lock = Lock::exclusive(&self.folder.join(".lock"))?;
+        let Some(owner) = self.get(name)? else { return Ok(()) };
+        match is_free(&owner)? {
+            true => Ok(atomic::remove_file(&self.link(name))?),
+            false => Err(Error::NameTaken { name: name.to_string(), owner }),
+        }
+    }
+
+    fn link(&self, name: &ContainerName) -> PathBuf {
+        self.folder.join(name.as_str())
+    }
+}
+
+fn target(id: &ContainerId) -> PathBuf {
+    Path::new("../containers").join(id.as_str())
+}

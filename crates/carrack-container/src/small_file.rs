@@ -1,0 +1,51 @@
+//! Reading the small files of a container in three system calls, as `ps` reads hundreds of them.
+
+use std::path::Path;
+
+use carrack_sys::IoContext;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, read as read_some};
+
+use crate::Result;
+
+/// Most records and states are smaller.
+const USUAL_BYTES: usize = 8 * 1024;
+
+/// The whole content of a file that is replaced but never changed, or that the kernel makes up; `None` when it does
+/// not exist.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Ok(Err(error).during("open", path)?),
+    };
+    let mut content = Vec::with_capacity(USUAL_BYTES);
+    loop {
+        match read_some(&file, spare_capacity(&mut content)) {
+            // A read that leaves room has met the end.
+            Ok(_) if content.len() < content.capacity() => return Ok(Some(content)),
+            Ok(_) => content.reserve(content.len()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Ok(Err(error).during("read", path)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_files_of_every_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(read(&path).unwrap(), None);
+        for size in [0, 1, USUAL_BYTES - 1, USUAL_BYTES, USUAL_BYTES + 1, 10 * USUAL_BYTES] {
+            let bytes: Vec<u8> = (0..size).map(|number| u8::try_from(number % 251).unwrap()).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(read(&path).unwrap().unwrap() == bytes, "{size} bytes");
+        }
+        assert!(read(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! The state of a container, its state machine, and what it has announced to do to the kernel.
+//!
+//! Invariant: the status changes only along the arrows below, and an effect is in the list from before it is made
+//! until after it is undone.
+//!
+//! ```text
+//!            start               run               exit
+//! created ----------> creating ----------> running -----> exited
+//!    ^  ^               |                                   |
+//!    |  +---- fail -----+             start: exited -> creating
+//!    |
+//! created | exited -- remove --> removing   (and from removing again: a removal that was cut short)
+//! ```
+//!
+//! A container whose monitor is gone without a report is `exited` and [`lost`](ContainerState::lost).
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ProcessId, Result};
+
+/// The exit code of a container that nobody saw exit.
+const LOST_EXIT_CODE: i32 = 255;
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Never started, or never successfully.
+    #[default]
+    Created,
+    /// Its monitor is setting it up.
+    Creating,
+    /// Its program runs.
+    Running,
+    /// Its program has ended.
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+impl Status {
+    /// Whether a monitor stays with the container.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Creating | Self::Running)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Created => "created",
+            Self::Creating => "creating",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+        })
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// It returned this code, 0 to 255.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The one number that users see: the code, or 128 + the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Something outside the store that a start makes and an end undoes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// The cgroup of the container.
+    Cgroup {
+        /// Its path within each hierarchy.
+        path: String,
+    },
+    /// Its place in a network: announced with what identifies it, and once more with all that its undoing takes.
+    Network {
+        /// As the network crate writes it.
+        attachment: serde_json::Value,
+    },
+    /// Its active snapshot.
+    Snapshot {
+        /// The key.
+        key: String,
+    },
+}
+
+/// What happened to a container. Not synced: a reboot may take it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// Where it is in its life.
+    pub status: Status,
+    /// The process that watches over it.
+    pub monitor: Option<ProcessId>,
+    /// Its first process. May outlive a lost monitor: kill it through [`ProcessId::open`].
+    pub init: Option<ProcessId>,
+    /// When it last began to run.
+    pub started_at: Option<Timestamp>,
+    /// When it last ended.
+    pub finished_at: Option<Timestamp>,
+    /// How it last ended, as one number; also of a start that failed (126, 127).
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed it for memory.
+    pub oom_killed: bool,
+    /// Why it could not start, or was lost.
+    pub error: Option<String>,
+    /// Whether nobody saw its end: the monitor was killed or the host went down.
+    pub lost: bool,
+    /// What is to be undone, oldest first.
+    pub effects: Vec<Effect>,
+}
+
+impl ContainerState {
+    /// Begins a start under `monitor`; the caller announces effects in the same update.
+    pub fn start(&mut self, monitor: ProcessId) -> Result<()> {
+        self.expect("start", &[Status::Created, Status::Exited])?;
+        *self = Self {
+            status: Status::Creating,
+            monitor: Some(monitor),
+            finished_at: self.finished_at,
+            effects: std::mem::take(&mut self.effects),
+            ..Self::default()
+        };
+        Ok(())
+    }
+
+    /// The program runs as `init`.
+    pub fn run(&mut self, init: ProcessId) -> Result<()> {
+        self.expect("run", &[Status::Creating])?;
+        self.status = Status::Running;
+        self.init = Some(init);
+        self.started_at = Some(Timestamp::now());
+        Ok(())
+    }
+
+    /// The start failed, with the exit code that the user gets (125, 126, 127).
+    pub fn fail(&mut self, error: String, exit_code: i32) -> Result<()> {
+        self.expect("fail", &[Status::Creating])?;
+        self.status = Status::Created;
+        (self.monitor, self.init) = (None, None);
+        (self.error, self.exit_code) = (Some(error), Some(exit_code));
+        Ok(())
+    }
+
+    /// The program has ended.
+    pub fn exit(&mut self, exit: Exit, oom_killed: bool) -> Result<()> {
+        self.expect("end", &[Status::Running])?;
+        self.status = Status::Exited;
+        (self.monitor, self.init) = (None, None);
+        self.finished_at = Some(Timestamp::now());
+        self.exit_code = Some(exit.code());
+        self.oom_killed = oom_killed;
+        Ok(())
+    }
+
+    /// Begins the removal; what is in [`effects`](Self::effects) is to be undone before the container is deleted.
+    pub fn remove(&mut self) -> Result<()> {
+        self.expect("remove", &[Status::Created, Status::Exited, Status::Removing])?;
+        self.status = Status::Removing;
+        Ok(())
+    }
+
+    /// Says what will be done next; it replaces an earlier announcement of the same kind.
+    pub fn announce(&mut self, effect: Effect) {
+        let same_kind =
+            |known: &&mut Effect| std::mem::discriminant::<Effect>(known) == std::mem::discriminant(&effect);
+        match self.effects.iter_mut().find(same_kind) {
+            Some(known) => *known = effect,
+            None => self.effects.push(effect),
+        }
+    }
+
+    /// Takes an effect that has been undone off the list.
+    pub fn undone(&mut self, effect: &Effect) {
+        self.effects.retain(|known| known != effect);
+    }
+
+    /// The state of a container that was active when its run state was lost.
+    pub(crate) fn lost(error: &str) -> Self {
+        Self { lost: true, status: Status::Exited, exit_code: Some(LOST_EXIT_CODE), ..Self::default() }
+            .with_error(error)
+    }
+
+    /// The state as it is now: an active container whose monitor is gone has exited.
+    pub(crate) fn observed(mut self) -> Self {
+        let watched = self.monitor.as_ref().is_some_and(ProcessId::is_alive);
+        if self.status.is_active() && !watched {
+            self.status = Status::Exited;
+            self.lost = true;
+            self.monitor = None;
+            self.exit_code = Some(LOST_EXIT_CODE);
+            return self.with_error("its monitor ended without a report");
+        }
+        self
+    }
+
+    fn with_error(mut self, error: &str) -> Self {
+        self.error = Some(error.to_owned());
+        self
+    }
+
+    fn expect(&self, action: &'static str, allowed: &[Status]) -> Result<()> {
+        match allowed.contains(&self.status) {
+            true => Ok(()),
+            false => Err(Error::Transition { action, status: self.status }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> ProcessId {
+        ProcessId::current().unwrap()
+    }
+
+    #[test]
+    fn a_life_along_the_arrows() {
+        let mut state = ContainerState::default();
+        state.start(here()).unwrap();
+        state.run(here()).unwrap();
+        assert_eq!(state.clone().observed(), state, "its monitor is alive");
+        state.exit(Exit::Signal(9), true).unwrap();
+        assert_eq!((state.exit_code, state.oom_killed), (Some(137), true));
+        state.start(here()).unwrap();
+        assert_eq!((state.exit_code, state.oom_killed, state.started_at), (None, false, None));
+        state.fail("no such program".into(), 127).unwrap();
+        assert_eq!((state.status, state.exit_code), (Status::Created, Some(127)));
+        state.remove().unwrap();
+        state.remove().unwrap();
+    }
+
+    #[test]
+    fn refuses_every_other_step() {
+        let mut state = ContainerState::default();
+        assert!(state.run(here()).is_err());
+        assert!(state.exit(Exit::Code(0), false).is_err());
+        state.start(here()).unwrap();
+        assert!(state.start(here()).is_err());
+        assert!(state.remove().is_err(), "somebody is making it");
+        state.run(here()).unwrap();
+        let error = state.remove().unwrap_err();
+        assert_eq!(error.to_string(), "cannot remove a container that is running");
+    }
+
+    #[test]
+    fn a_dead_monitor_is_an_exit_that_keeps_what_is_to_be_undone() {
+        let mut state = ContainerState::default();
+        let dead = ProcessId { start_time_ticks: 1, ..here() };
+        state.start(dead.clone()).unwrap();
+        state.announce(Effect::Cgroup { path: "/a".into() });
+        state.run(dead.clone()).unwrap();
+        let state = state.observed();
+        assert_eq!((state.status, state.lost, state.exit_code), (Status::Exited, true, Some(255)));
+        assert_eq!(state.init, Some(dead), "it may have outlived its monitor");
+        assert_eq!(state.effects.len(), 1);
+    }
+
+    #[test]
+    fn an_announcement_grows_and_goes() {
+        let mut state = ContainerState::default();
+        state.announce(Effect::Network { attachment: "asked".into() });
+        state.announce(Effect::Cgroup { path: "/a".into() });
+        let made = Effect::Network { attachment: "made".into() };
+        state.announce(made.clone());
+        assert_eq!(state.effects, [made.clone(), Effect::Cgroup { path: "/a".into() }]);
+        state.undone(&made);
+        assert_eq!(state.effects.len(), 1);
+    }
+}

@@ -1,0 +1,406 @@
+//! The container store: records, states and names on disk, safe across processes.
+//!
+//! Invariant: whoever changes a container holds its lock; readers hold nothing and see only whole files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use carrack_sys::atomic::Durability;
+use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, atomic};
+use serde::de::DeserializeOwned;
+
+use crate::names::Names;
+use crate::watch::Watch;
+use crate::{
+    ContainerId, ContainerName, ContainerRecord, ContainerState, Error, ProcessId, Result, Status, small_file,
+};
+
+const RECORD: &str = "container.json";
+const LAST_STATE: &str = "last-state.json";
+const STATE: &str = "state.json";
+const REMOVED: &str = ".removed-";
+
+/// A container as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    /// What was asked for.
+    pub record: ContainerRecord,
+    /// What happened to it.
+    pub state: ContainerState,
+}
+
+/// The containers below one root.
+#[derive(Clone, Debug)]
+pub struct ContainerStore {
+    containers: PathBuf,
+    runs: PathBuf,
+    names: Names,
+}
+
+impl ContainerStore {
+    /// Opens the store below `root` (kept) and `runroot` (lost at reboot), making what is missing.
+    pub fn open(root: &Path, runroot: &Path) -> Result<Self> {
+        let containers = root.join("containers");
+        let runs = runroot.join("containers");
+        atomic::create_private_dir(&containers)?;
+        atomic::create_private_dir(&runs)?;
+        Ok(Self { containers, runs, names: Names::open(root.join("container-names"))? })
+    }
+
+    /// Adds a container under the name in its record. Durable when it returns, unless the container is to be removed
+    /// when it exits. [`Error::NameTaken`] leaves nothing behind; a crash leaves at most what [`sweep`](Self::sweep)
+    /// removes.
+    pub fn create(&self, record: &ContainerRecord) -> Result<()> {
+        let id = &record.id;
+        atomic::create_private_dir(&self.run_folder(id))?;
+        let _lock = Lock::exclusive(&self.lock_path(id))?;
+        let created = self.create_locked(record);
+        if created.is_err() {
+            self.remove_folders(id)?;
+        }
+        created
+    }
+
+    fn create_locked(&self, record: &ContainerRecord) -> Result<()> {
+        let folder = self.folder(&record.id);
+        atomic::create_private_dir(&folder)?;
+        self.write_record(record)?;
+        let durable = !record.host.auto_remove;
+        if durable {
+            atomic::sync_parent(&folder)?;
+        }
+        self.claim(&record.name, &record.id, durable)
+    }
+
+    /// Adds a container under a random name, which is put into the record.
+    pub fn create_with_random_name(&self, record: &mut ContainerRecord) -> Result<()> {
+        const ATTEMPTS: u32 = 100;
+        for attempt in 0.. {
+            record.name = ContainerName::random(attempt)?;
+            match self.create(record) {
+                Err(Error::NameTaken { .. }) if attempt < ATTEMPTS => {}
+                done => return done,
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// The container with this id.
+    pub fn get(&self, id: &ContainerId) -> Result<Container> {
+        self.get_existing(id)?.ok_or_else(|| Error::NotFound { text: id.to_string() })
+    }
+
+    /// The container that a user names: a whole id, a name (with or without a leading `/`), or the beginning of an
+    /// id that fits no other container.
+    pub fn find(&self, text: &str) -> Result<Container> {
+        let not_found = || Error::NotFound { text: text.to_owned() };
+        if let Ok(id) = text.parse() {
+            match self.get(&id) {
+                Err(Error::NotFound { .. }) => {}
+                found => return found,
+            }
+        }
+        if let Ok(name) = text.strip_prefix('/').unwrap_or(text).parse::<ContainerName>()
+            && let Some(id) = self.names.get(&name)?
+            && self.owns(&id, &name)?
+        {
+            return self.get(&id);
+        }
+        if text.is_empty() {
+            return Err(not_found());
+        }
+        let mut fits = self.ids()?;
+        fits.retain(|id| id.as_str().starts_with(text));
+        let mut found =
+            fits.iter().filter_map(|id| self.get_existing(id).transpose()).collect::<Result<Vec<_>>>()?;
+        match found.len() {
+            0 | 1 => found.pop().ok_or_else(not_found),
+            count => Err(Error::Ambiguous { text: text.to_owned(), count }),
+        }
+    }
+
+    /// All containers, newest first. One that cannot be read is left out with a warning, so that the others stay
+    /// usable.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let mut containers = Vec::new();
+        for id in self.ids()? {
+            match self.get_existing(&id) {
+                Ok(container) => containers.extend(container),
+                Err(error) => tracing::warn!(container = %id, %error, "container left out"),
+            }
+        }
+        containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
+        Ok(containers)
+    }
+
+    /// Waits until nobody else changes the container, and keeps others from doing so.
+    pub fn lock(&self, id: &ContainerId) -> Result<Locked<'_>> {
+        self.expect_exists(id)?;
+        // After a reboot the folder is missing.
+        atomic::create_private_dir(&self.run_folder(id))?;
+        let lock = Lock::exclusive(&self.lock_path(id))?;
+        let locked = Locked { store: self, id: id.clone(), _lock: lock };
+        // The one that held the lock before may have deleted the container.
+        if let Err(gone) = self.expect_exists(id) {
+            self.remove_folders(id)?;
+            return Err(gone);
+        }
+        Ok(locked)
+    }
+
+    /// Changes the state under the lock and returns the new one; see [`Locked::update`].
+    pub fn update(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerState) -> Result<()>,
+    ) -> Result<ContainerState> {
+        self.lock(id)?.update(change)
+    }
+
+    /// Waits until `done` holds of the state, or `limit` is over; returns the state as it then is.
+    ///
+    /// Never hangs on a monitor that was killed: its state becomes `exited`. A container that is deleted meanwhile
+    /// is [`Error::NotFound`].
+    pub fn wait(
+        &self,
+        id: &ContainerId,
+        limit: Option<Duration>,
+        done: impl Fn(&ContainerState) -> bool,
+    ) -> Result<ContainerState> {
+        const LOOK_AGAIN: Duration = Duration::from_secs(1);
+        let started = Instant::now();
+        let watch = Watch::new(&self.run_folder(id));
+        loop {
+            let state = self.get(id)?.state;
+            let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+            if done(&state) || left.is_some_and(|left| left.is_zero()) {
+                return Ok(state);
+            }
+            let monitor = state.monitor.as_ref().map(ProcessId::open).transpose()?.flatten();
+            watch.wait(
+                monitor.as_ref().map(std::os::fd::AsFd::as_fd),
+                left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN),
+            );
+        }
+    }
+
+    /// Removes what crashes left: creations without a name, deletions cut short, run folders of nobody.
+    pub fn sweep(&self) -> Result<()> {
+        for name in file_names(&self.containers)? {
+            if name.starts_with(REMOVED) {
+                let path = self.containers.join(name);
+                remove_folder(&path)?;
+            }
+        }
+        let mut ids = self.ids()?;
+        ids.extend(file_names(&self.runs)?.iter().filter_map(|name| name.parse().ok()));
+        for id in ids {
+            if !self.exists(&id)? {
+                self.sweep_one(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folders of a container that does not exist, unless somebody is just creating it.
+    fn sweep_one(&self, id: &ContainerId) -> Result<()> {
+        atomic::create_private_dir(&self.run_folder(id))?;
+        let lock = Lock::try_exclusive(&self.lock_path(id))?;
+        match lock.is_some() && !self.exists(id)? {
+            true => self.remove_folders(id),
+            false => Ok(()),
+        }
+    }
+
+    /// The folder of a container that survives reboots: its log, and files the engine keeps with it.
+    pub fn folder(&self, id: &ContainerId) -> PathBuf {
+        self.containers.join(id.as_str())
+    }
+
+    /// The folder of a container that a reboot takes: its attach socket.
+    pub fn run_folder(&self, id: &ContainerId) -> PathBuf {
+        self.runs.join(id.as_str())
+    }
+
+    /// The file that a container's output is logged to.
+    pub fn log_path(&self, id: &ContainerId) -> PathBuf {
+        self.folder(id).join("container.log")
+    }
+
+    fn lock_path(&self, id: &ContainerId) -> PathBuf {
+        self.run_folder(id).join("lock")
+    }
+
+    fn ids(&self) -> Result<Vec<ContainerId>> {
+        Ok(file_names(&self.containers)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// `None` when there is no record, or an empty one: that was never made durable, so nobody was told of it.
+    fn read_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>> {
+        let path = self.folder(id).join(RECORD);
+        match small_file::read(&path)? {
+            Some(bytes) if !bytes.is_empty() => parse(&path, &bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn write_record(&self, record: &ContainerRecord) -> Result<()> {
+        let durability = if record.host.auto_remove { Durability::Volatile } else { Durability::Durable };
+        write_json(&self.folder(&record.id).join(RECORD), record, durability)
+    }
+
+    /// The container, unless it is a creation that is not complete.
+    fn get_existing(&self, id: &ContainerId) -> Result<Option<Container>> {
+        let Some(record) = self.read_record(id)? else { return Ok(None) };
+        match self.names.get(&record.name)?.as_ref() == Some(id) {
+            true => Ok(Some(Container { state: self.state(id)?, record })),
+            false => Ok(None),
+        }
+    }
+
+    fn exists(&self, id: &ContainerId) -> Result<bool> {
+        match self.read_record(id) {
+            // What cannot be read is not carrack's to throw away.
+            Err(Error::Corrupt { .. }) => Ok(true),
+            Err(error) => Err(error),
+            Ok(None) => Ok(false),
+            Ok(Some(record)) => Ok(self.names.get(&record.name)?.as_ref() == Some(id)),
+        }
+    }
+
+    fn expect_exists(&self, id: &ContainerId) -> Result<()> {
+        match self.exists(id)? {
+            true => Ok(()),
+            false => Err(Error::NotFound { text: id.to_string() }),
+        }
+    }
+
+    fn owns(&self, id: &ContainerId, name: &ContainerName) -> Result<bool> {
+        Ok(self.read_record(id)?.is_some_and(|record| record.name == *name))
+    }
+
+    fn claim(&self, name: &ContainerName, id: &ContainerId, durable: bool) -> Result<()> {
+        self.names.claim(name, id, durable, |owner| {
+            if self.owns(owner, name)? {
+                return Ok(false);
+            }
+            if !self.run_folder(owner).exists() {
+                return Ok(true);
+            }
+            // One that is just being renamed has claimed its new name before its record says so.
+            let lock = Lock::try_exclusive(&self.lock_path(owner))?;
+            Ok(lock.is_some() && !self.owns(owner, name)?)
+        })
+    }
+
+    /// The state as it is now, whatever a crash or a reboot has taken.
+    fn state(&self, id: &ContainerId) -> Result<ContainerState> {
+        let here = small_file::read(&self.run_folder(id).join(STATE))?;
+        let bytes = match here {
+            Some(bytes) => Some(bytes),
+            None => small_file::read(&self.folder(id).join(LAST_STATE))?,
+        };
+        let Some(bytes) = bytes else { return Ok(ContainerState::default()) };
+        let state = serde_json::from_slice(&bytes)
+            .map(ContainerState::observed)
+            // Not synced, so a loss of power may leave any bytes: the container had been started.
+            .unwrap_or_else(|_| ContainerState::lost("its state was lost"));
+        Ok(state)
+    }
+
+    fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {
+        write_json(&self.run_folder(id).join(STATE), state, Durability::Volatile)?;
+        if matches!(state.status, Status::Creating | Status::Created | Status::Exited) {
+            write_json(&self.folder(id).join(LAST_STATE), state, Durability::Volatile)?;
+        }
+        Ok(())
+    }
+
+    fn remove_folders(&self, id: &ContainerId) -> Result<()> {
+        let folder = self.folder(id);
+        let removed = self.containers.join(format!("{REMOVED}{id}"));
+        match fs::rename(&folder, &removed) {
+            Ok(()) => remove_folder(&removed)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => Err(error).during("rename", &folder)?,
+        }
+        remove_folder(&self.run_folder(id))
+    }
+}
+
+/// A container that only this process may change.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    store: &'a ContainerStore,
+    id: ContainerId,
+    _lock: Lock,
+}
+
+impl Locked<'_> {
+    /// The container as it is now.
+    pub fn get(&self) -> Result<Container> {
+        self.store.get(&self.id)
+    }
+
+    /// Changes the state and returns the new one; nothing is written when `change` fails. `change` sees the state as
+    /// it is now: of a container whose monitor is gone, `exited`.
+    pub fn update(&self, change: impl FnOnce(&mut ContainerState) -> Result<()>) -> Result<ContainerState> {
+        let mut state = self.store.state(&self.id)?;
+        change(&mut state)?;
+        self.store.write_state(&self.id, &state)?;
+        Ok(state)
+    }
+
+    /// Gives the container another name. After a crash it has the old or the new one.
+    pub fn rename(&self, name: &ContainerName) -> Result<()> {
+        let mut record = self.get()?.record;
+        let old = std::mem::replace(&mut record.name, name.clone());
+        if old == *name {
+            return Ok(());
+        }
+        self.store.claim(name, &self.id, !record.host.auto_remove)?;
+        if let Err(error) = self.store.write_record(&record) {
+            self.store.names.release(name, &self.id)?;
+            return Err(error);
+        }
+        self.store.names.release(&old, &self.id)
+    }
+
+    /// Forgets the container, its log and its folders. What its state says is to be undone must be undone before.
+    pub fn delete(self) -> Result<()> {
+        match self.store.read_record(&self.id) {
+            Ok(Some(record)) => self.store.names.release(&record.name, &self.id)?,
+            Ok(None) | Err(Error::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.store.remove_folders(&self.id)
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Corrupt { path: path.to_owned(), source })
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize, durability: Durability) -> Result<()> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| Error::Corrupt { path: path.to_owned(), source })?;
+    Ok(atomic::write(path, &bytes, 0o600, durability)?)
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).during("list", folder)? {
+        names.extend(entry.during("list", folder)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// The standard library removes by folder descriptors, so links in the folder are not followed.
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed.during("remove", folder)?),
+    }
+}

@@ -1,0 +1,31 @@
+//! What is decided where the specifications leave a choice, or where carrack differs from Docker.
+//!
+//! **Where a password goes.** A credential belongs to the origin (scheme, host, port) that its registry name leads
+//! to. Redirects and upload locations are followed to other origins, but without `Authorization`, and a challenge is
+//! answered only when the registry's own origin makes it. A challenge may name a token server elsewhere: Docker Hub
+//! and the public GitLab both do, so it cannot be refused outright. The token server gets the credential
+//! when it is of the same origin, or when it is https *and* the challenge came over https (or loopback): such a
+//! challenge is the registry's own word, and a registry that means ill could ask for the password itself. A plain
+//! http token server of another origin never gets it by default. The user may narrow or widen this
+//! ([`TokenRealms`](crate::TokenRealms)). Anonymous tokens may come from anywhere a redirect may lead.
+//!
+//! **What a token is asked for.** The scope comes from the operation, never from the challenge, so a registry cannot
+//! have a token for one repository widened to another at a shared token server.
+//!
+//! **Downgrades.** No https URL leads to an http one, be it a redirect, an upload location, a token server or the next
+//! page of a list. Plain HTTP is spoken to loopback and to hosts that the user lists, and only after the TLS
+//! handshake failed. The handshake is tried once for each registry and client, without looking at the certificate: a
+//! registry with a bad one must fail over TLS.
+//!
+//! **URLs with a password** (`https://user:pw@host/`) are refused wherever a registry sends them.
+//!
+//! **Foreign layers** (`urls` of a descriptor) are not fetched (CVE-2020-15157).
+//!
+//! **Retries.** Broken connections, 408, 429, 500, 502, 503 and 504 are repeated; TLS failures, other statuses and wrong
+//! bytes are not. A `Retry-After` beyond the longest pause ends the operation, rather than hanging it or ignoring
+//! the registry's wish.
+//!
+//! **HTTP/1.1 only**: parallel layers have a connection each, and nothing of HTTP/2 helps a registry client.
+//!
+//! **Certificates** are those of the system, in the places where OpenSSL looks for them (`SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` included), and the extra files of the options; none are built in.

@@ -1,0 +1,179 @@
+//! Create: the user's request and the image's config become a container record with a snapshot of its own.
+
+use std::collections::BTreeMap;
+
+use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, NetworkMode, Program};
+use carrack_image::Image;
+use carrack_oci::ContainerConfig;
+use carrack_snapshot::{SnapshotKey, Snapshotter};
+
+use crate::error::OperationContext;
+use crate::{Engine, Error, Result};
+
+/// What a user asks for with `create` or `run`; `None` means "as the image says".
+#[derive(Clone, Debug, Default)]
+pub struct ContainerRequest {
+    /// The image: a name or ID of this machine.
+    pub image: String,
+    /// The container's name; without one it gets a random one.
+    pub name: Option<String>,
+    /// Replaces the image's entrypoint, and with it the image's command.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub command: Vec<String>,
+    /// `NAME=value` entries on top of the image's; a `NAME` alone removes the image's.
+    pub env: Vec<String>,
+    /// Labels on top of the image's.
+    pub labels: BTreeMap<String, String>,
+    /// `user[:group]`
+    pub user: Option<String>,
+    /// The working folder.
+    pub working_dir: Option<String>,
+    /// The host name.
+    pub hostname: Option<String>,
+    /// Whether the program runs on a terminal.
+    pub tty: bool,
+    /// Whether its standard input stays open.
+    pub open_stdin: bool,
+    /// Whether the first client's end of input is the end of its standard input.
+    pub stdin_once: bool,
+    /// The signal of `stop`.
+    pub stop_signal: Option<String>,
+    /// Seconds before `stop` kills.
+    pub stop_timeout_seconds: Option<u32>,
+    /// What the host grants, limits and shares.
+    pub host: HostSettings,
+}
+
+impl Engine {
+    /// Creates a container; it does not run yet.
+    pub fn create(&self, request: ContainerRequest) -> Result<ContainerId> {
+        let image = request.image.clone();
+        self.create_container(request).operation("create a container of", image)
+    }
+
+    fn create_container(&self, request: ContainerRequest) -> Result<ContainerId> {
+        let _operation = self.operation()?;
+        let found = self.images.find(&request.image)?;
+        let image = Image::load(&self.content, &found.record.manifest)?;
+        let name: Option<ContainerName> = request.name.as_deref().map(str::parse).transpose()?;
+        let id = ContainerId::random()?;
+        let key = SnapshotKey::new(&format!("container-{id}"))?;
+        let mut record = ContainerRecord {
+            name: name.clone().unwrap_or(ContainerName::random(0)?),
+            created: jiff::Timestamp::now(),
+            image: request.image.clone(),
+            image_id: found.record.id().clone(),
+            snapshot: key.to_string(),
+            program: merged_program(&request, &image.config.config)?,
+            labels: merged_labels(&request, &image.config.config),
+            host: request.host,
+            id: id.clone(),
+        };
+        self.check_network(&record)?;
+        // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
+        self.snapshots.prepare(&key, image.chain_id().as_ref())?;
+        let created = match name {
+            Some(_) => self.containers.create(&record),
+            None => self.containers.create_with_random_name(&mut record),
+        };
+        if created.is_err() {
+            self.snapshots.discard(&key)?;
+        }
+        created?;
+        Ok(id)
+    }
+
+    fn check_network(&self, record: &ContainerRecord) -> Result<()> {
+        let host = &record.host;
+        if !host.ports.is_empty() && matches!(host.network, NetworkMode::None | NetworkMode::Container(_)) {
+            return Err(Error::refused("cannot publish a port without a network of its own", "use --network bridge"));
+        }
+        Ok(())
+    }
+}
+
+/// Docker's rules: an entrypoint of the user's takes the image's command away; arguments replace the command.
+fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result<Program> {
+    let from_image = |field: &Option<Vec<String>>| field.clone().unwrap_or_default();
+    let (entrypoint, default_command) = match &request.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), Vec::new()),
+        None => (from_image(&image.entrypoint), from_image(&image.cmd)),
+    };
+    let command = if request.command.is_empty() { default_command } else { request.command.clone() };
+    if entrypoint.is_empty() && command.is_empty() {
+        return Err(Error::refused("the image has no command", "give one behind the image's name"));
+    }
+    let working_dir = request.working_dir.clone().unwrap_or_else(|| image.working_dir.clone());
+    if !working_dir.is_empty() && !working_dir.starts_with('/') {
+        let message = format!("the working folder {working_dir:?} is not absolute");
+        return Err(Error::refused(message, "give a path that begins with /"));
+    }
+    Ok(Program {
+        entrypoint,
+        command,
+        env: merged_env(&image.env, &request.env),
+        user: request.user.clone().unwrap_or_else(|| image.user.clone()),
+        working_dir,
+        hostname: request.hostname.clone().unwrap_or_default(),
+        tty: request.tty,
+        open_stdin: request.open_stdin,
+        stdin_once: request.stdin_once,
+        stop_signal: request.stop_signal.clone().or_else(|| image.stop_signal.clone()),
+        stop_timeout_seconds: request.stop_timeout_seconds,
+    })
+}
+
+/// Later entries of the same name win, in the place of the earlier ones.
+pub(crate) fn merged_env(image: &[String], user: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut merged: Vec<String> = Vec::new();
+    for entry in image.iter().chain(user) {
+        let known = merged.iter().position(|known| name(known) == name(entry));
+        match (known, entry.contains('=')) {
+            (Some(at), true) => merged[at] = entry.clone(),
+            (Some(at), false) => drop(merged.remove(at)),
+            (None, true) => merged.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+    merged
+}
+
+fn merged_labels(request: &ContainerRequest, image: &ContainerConfig) -> BTreeMap<String, String> {
+    let mut labels = image.labels.clone().unwrap_or_default();
+    labels.extend(request.labels.clone());
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_user_wins_over_the_image() {
+        let image = ContainerConfig {
+            entrypoint: Some(strings(&["/entry"])),
+            cmd: Some(strings(&["default"])),
+            env: strings(&["A=1", "B=2", "C=3"]),
+            user: "1001".to_owned(),
+            ..ContainerConfig::default()
+        };
+        let mut request = ContainerRequest { env: strings(&["B=20", "C", "D=4"]), ..ContainerRequest::default() };
+        let program = merged_program(&request, &image).unwrap();
+        assert_eq!((program.entrypoint, program.command), (strings(&["/entry"]), strings(&["default"])));
+        assert_eq!(program.env, strings(&["A=1", "B=20", "D=4"]));
+        assert_eq!(program.user, "1001");
+        request.entrypoint = Some(strings(&["/other"]));
+        let program = merged_program(&request, &image).unwrap();
+        assert_eq!((program.entrypoint, program.command), (strings(&["/other"]), strings(&[])));
+        request.entrypoint = Some(Vec::new());
+        assert!(merged_program(&request, &image).is_err(), "nothing to run");
+        request.command = strings(&["sh"]);
+        assert_eq!(merged_program(&request, &image).unwrap().command, strings(&["sh"]));
+    }
+}

@@ -1,0 +1,85 @@
+//! The engine: the stores that all operations share, and the lock between operations and garbage collection.
+
+use std::path::PathBuf;
+
+use carrack_container::ContainerStore;
+use carrack_content::ContentStore;
+use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies};
+use carrack_image::ImageStore;
+use carrack_snapshot::OverlaySnapshotter;
+use carrack_sys::lock::Lock;
+use serde::{Deserialize, Serialize};
+
+use crate::{Paths, Result, Settings};
+
+/// What the binary found in its environment: libraries do not look there themselves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Environment {
+    /// Where the stores are.
+    pub paths: Paths,
+    /// The settings in force.
+    pub settings: Settings,
+    /// Docker's `config.json` with the credentials of registries.
+    pub auth_file: PathBuf,
+    /// The proxies of the user's environment.
+    pub proxies: ProxySettings,
+}
+
+/// HTTP proxies, as in the variables `http_proxy`, `https_proxy` and `no_proxy`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ProxySettings {
+    /// For `http://` URLs.
+    pub http: Option<String>,
+    /// For `https://` URLs.
+    pub https: Option<String>,
+    /// Hosts that are reached directly.
+    pub no_proxy: Option<String>,
+}
+
+/// All stores of one root, and the operations on them (one file of this crate each).
+pub struct Engine {
+    pub(crate) environment: Environment,
+    pub(crate) content: ContentStore,
+    pub(crate) images: ImageStore,
+    pub(crate) snapshots: OverlaySnapshotter,
+    pub(crate) containers: ContainerStore,
+}
+
+impl Engine {
+    /// Opens the stores, making what is missing.
+    pub fn open(mut environment: Environment) -> Result<Self> {
+        environment.paths = environment.paths.prepare()?;
+        let Paths { root, runroot } = &environment.paths;
+        Ok(Self {
+            content: ContentStore::open(&root.join("content"))?,
+            images: ImageStore::open(&root.join("images"))?,
+            snapshots: OverlaySnapshotter::open(&root.join("snapshots"))?,
+            containers: ContainerStore::open(root, runroot)?,
+            environment,
+        })
+    }
+
+    /// Held by every operation that writes content or snapshots before it names them; garbage collection waits
+    /// for it, or goes without.
+    pub(crate) fn operation(&self) -> Result<Lock> {
+        Ok(Lock::shared(&self.operations_lock())?)
+    }
+
+    pub(crate) fn operations_lock(&self) -> PathBuf {
+        self.environment.paths.root.join("operations.lock")
+    }
+
+    /// A client for registries, with the user's credentials and settings.
+    pub(crate) fn registry_client(&self) -> Result<Client> {
+        let registries = &self.environment.settings.registries;
+        let proxies = self.environment.proxies.clone();
+        let user_agent = concat!("carrack/", env!("CARGO_PKG_VERSION"));
+        let options = ClientOptions {
+            plain_http: PlainHttp::Hosts(registries.insecure.clone()),
+            extra_ca_files: registries.certificate_authorities.clone(),
+            proxies: Proxies { http: proxies.http, https: proxies.https, no_proxy: proxies.no_proxy },
+            ..ClientOptions::new(user_agent, AuthFile::load(&self.environment.auth_file)?)
+        };
+        Ok(Client::new(options)?)
+    }
+}

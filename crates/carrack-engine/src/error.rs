@@ -1,0 +1,182 @@
+//! Errors of operations: what the user asked on the outside, the fact inside, and what to do about it.
+
+use std::path::PathBuf;
+
+/// The result of an engine operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed operation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An operation on an object failed; `source` says why.
+    #[error("cannot {operation} {object}")]
+    Operation {
+        /// What was asked, as in "pull".
+        operation: &'static str,
+        /// Of what.
+        object: String,
+        /// Why it failed.
+        source: Box<Error>,
+    },
+    /// A request that contradicts itself or the state it meets.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong, with what was expected.
+        message: String,
+        /// What to do; may be empty.
+        hint: String,
+    },
+    /// A settings file is not valid.
+    #[error("cannot read the settings in {}: {reason}", file.display())]
+    Settings {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A stage could not start its program.
+    #[error("{message}")]
+    Program {
+        /// Why not, with all causes.
+        message: String,
+        /// 127 (not found), 126 (found, but not executable) or 125, as Docker has it.
+        exit_code: u8,
+    },
+    /// A Dockerfile that does not parse.
+    #[error("{rendered}")]
+    Dockerfile {
+        /// File, line and a caret below the place.
+        rendered: String,
+    },
+    /// A stage, another process of this binary, failed with this message.
+    #[error("{0}")]
+    Stage(String),
+    /// The file system or the kernel.
+    #[error(transparent)]
+    Sys(#[from] carrack_sys::Error),
+    /// The content store.
+    #[error(transparent)]
+    Content(#[from] carrack_content::Error),
+    /// Images, records, archives.
+    #[error(transparent)]
+    Image(#[from] carrack_image::Error),
+    /// Layers as tars.
+    #[error(transparent)]
+    Layer(#[from] carrack_layer::Error),
+    /// Snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] carrack_snapshot::Error),
+    /// A remote registry.
+    #[error(transparent)]
+    Distribution(#[from] carrack_distribution::Error),
+    /// The registry that is served here.
+    #[error(transparent)]
+    Registry(#[from] carrack_registry::Error),
+    /// Container records and state.
+    #[error(transparent)]
+    Container(#[from] carrack_container::Error),
+    /// The runtime.
+    #[error(transparent)]
+    Runtime(#[from] carrack_runtime::Error),
+    /// Networks.
+    #[error(transparent)]
+    Network(#[from] carrack_network::Error),
+    /// Builds.
+    #[error(transparent)]
+    Build(#[from] carrack_build::Error),
+    /// A manifest, index or config from outside.
+    #[error(transparent)]
+    Document(#[from] carrack_oci::DocumentError),
+    /// A reference that is none.
+    #[error(transparent)]
+    Reference(#[from] carrack_oci::ReferenceError),
+}
+
+impl Error {
+    /// A refusal with a hint.
+    pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: hint.into() }
+    }
+
+    /// What the user can do about it; also of an inner error.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Operation { source, .. } => source.hint(),
+            Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            Self::Distribution(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// The exit code of a command that ends with this error: 1, unless it says otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Operation { source, .. } => source.exit_code(),
+            Self::Program { exit_code, .. } => *exit_code,
+            _ => 1,
+        }
+    }
+
+    /// The exit code of a command that runs a program in a container (Docker: 125, 126, 127).
+    pub(crate) fn exit_code_of_run(&self) -> u8 {
+        match self {
+            Self::Operation { source, .. } => source.exit_code_of_run(),
+            Self::Program { exit_code, .. } => *exit_code,
+            Self::Runtime(error) => u8::try_from(error.exit_code()).unwrap_or(125),
+            _ => 125,
+        }
+    }
+
+    /// Whether the image that was named does not exist here.
+    pub fn is_no_such_image(&self) -> bool {
+        match self {
+            Self::Operation { source, .. } => source.is_no_such_image(),
+            Self::Image(carrack_image::Error::NotFound { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the container that was named does not exist.
+    pub fn is_no_such_container(&self) -> bool {
+        match self {
+            Self::Operation { source, .. } => source.is_no_such_container(),
+            Self::Container(carrack_container::Error::NotFound { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Message and causes as one text, for another process.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// An I/O error on something that has no name.
+pub(crate) fn unnamed(error: std::io::Error) -> Error {
+    Error::Sys(carrack_sys::Error { verb: "duplicate", path: "a descriptor".into(), source: error })
+}
+
+/// Names the operation and its object around an inner error.
+pub(crate) trait OperationContext<T> {
+    fn operation(self, operation: &'static str, object: impl ToString) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> OperationContext<T> for Result<T, E> {
+    fn operation(self, operation: &'static str, object: impl ToString) -> Result<T> {
+        self.map_err(|source| Error::Operation {
+            operation,
+            object: object.to_string(),
+            source: Box::new(source.into()),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Exec: a further program in a running container.
+
+use std::os::fd::AsFd;
+
+use carrack_container::attach::{Event, Peer};
+use carrack_container::monitor::Monitor;
+use carrack_container::{Container, ContainerId, Program, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::error::OperationContext;
+use crate::stage::{Task, report_failure};
+use crate::start::{Session, wait_started};
+use crate::supervise::REPORT_LIMIT;
+use crate::{Engine, Error, Result, sandbox, spec};
+
+/// What a user asks for with `exec`; `None` means "as the container".
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// `NAME=value` entries on top of the container's.
+    pub env: Vec<String>,
+    /// `user[:group]`
+    pub user: Option<String>,
+    /// The working folder.
+    pub working_dir: Option<String>,
+    /// Whether the program runs on a terminal.
+    pub tty: bool,
+    /// Whether the caller's standard input is connected.
+    pub interactive: bool,
+    /// Whether nobody waits for the program.
+    pub detach: bool,
+}
+
+/// What the exec stage is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExecTask {
+    container: ContainerId,
+    program: Program,
+}
+
+impl Engine {
+    /// Starts a program in the container that `text` names.
+    pub fn exec(&self, text: &str, request: ExecRequest) -> Result<Session<'_>> {
+        let container = self.containers.find(text)?;
+        self.start_exec(&container, request).operation("execute a command in container", text)
+    }
+
+    fn start_exec(&self, container: &Container, request: ExecRequest) -> Result<Session<'_>> {
+        if container.state.status != Status::Running {
+            let hint = format!("start it first: carrack start {}", container.record.name);
+            return Err(Error::refused("it is not running", hint));
+        }
+        let own = &container.record.program;
+        let program = Program {
+            entrypoint: Vec::new(),
+            command: request.command,
+            env: [own.env.clone(), request.env].concat(),
+            user: request.user.unwrap_or_else(|| own.user.clone()),
+            working_dir: request.working_dir.unwrap_or_else(|| own.working_dir.clone()),
+            tty: request.tty,
+            open_stdin: request.interactive,
+            stdin_once: true,
+            ..own.clone()
+        };
+        let id = container.record.id.clone();
+        let title = format!("exec {}", id.short());
+        let task = Task::Exec(Box::new(ExecTask { container: id.clone(), program }));
+        let client = self.start_stage(task, &title)?;
+        wait_started(&client)?;
+        Ok(Session::new(self, client, id))
+    }
+
+    /// The exec stage: joins the container, and stays until the program has ended.
+    pub(crate) fn exec_stage(&self, task: ExecTask, peer: Peer) -> Result<()> {
+        match self.join(task) {
+            Ok(monitor) => {
+                peer.send(&Event::Started, REPORT_LIMIT);
+                let finished = Monitor { foreground: Some(peer), ..monitor }.run()?;
+                finished.announce();
+                Ok(())
+            }
+            Err(error) => {
+                report_failure(&peer, &error);
+                Err(error)
+            }
+        }
+    }
+}

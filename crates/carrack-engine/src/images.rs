@@ -1,0 +1,122 @@
+//! The images of this machine: list, tag, untag, remove.
+
+use carrack_image::{Found, Image, ImageRecord, MatchedBy};
+use carrack_oci::Reference;
+
+use crate::error::OperationContext;
+use crate::{Engine, Error, Result};
+
+/// What removing an image did, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A name is gone.
+    Untagged(String),
+    /// The image is gone, by ID.
+    Deleted(String),
+}
+
+impl Engine {
+    /// Every image record, by name.
+    pub fn list_images(&self) -> Result<Vec<ImageRecord>> {
+        Ok(self.images.list()?)
+    }
+
+    /// The image that `name` names, with its other names.
+    pub fn find_image(&self, name: &str) -> Result<Found> {
+        Ok(self.images.find(name)?)
+    }
+
+    /// Manifest and config of a record.
+    pub fn load_image(&self, record: &ImageRecord) -> Result<Image> {
+        Ok(Image::load(&self.content, &record.manifest)?)
+    }
+
+    /// Gives the image that `source` names the further name `target`.
+    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
+        let _operation = self.operation()?;
+        let reference: Reference = target.parse().operation("tag", source)?;
+        if reference.digest().is_some() {
+            let message = format!("cannot tag {source} as {target}: expected a name with a tag, got a digest");
+            return Err(Error::refused(message, ""));
+        }
+        let found = self.images.find(source).operation("tag", source)?;
+        let record = ImageRecord { reference: Some(reference.or_latest()), ..found.record };
+        Ok(self.images.put(&record)?)
+    }
+
+    /// Takes names from the image that `name` names: those in `targets`, or all; the image stays.
+    pub fn untag(&self, name: &str, targets: &[String]) -> Result<Vec<String>> {
+        let _operation = self.operation()?;
+        let found = self.images.find(name).operation("untag", name)?;
+        let mut records = Vec::new();
+        for target in targets {
+            records.push(self.images.find(target).operation("untag", target)?.record);
+        }
+        if targets.is_empty() {
+            records = found.names;
+        }
+        let mut untagged = Vec::new();
+        for record in records {
+            if let Some(reference) = &record.reference {
+                untagged.push(reference.familiar());
+                self.untag_record(&record)?;
+            }
+        }
+        Ok(untagged)
+    }
+
+    /// Removes a name; the image itself goes with its last name. `force` removes an image that has several names
+    /// and was named by ID.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let removed = self.remove_records(name, force).operation("remove image", name)?;
+        self.collect_garbage()?;
+        Ok(removed)
+    }
+
+    fn remove_records(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let _operation = self.operation()?;
+        let Found { record, matched_by, names } = self.images.find(name)?;
+        let by_id = matched_by == MatchedBy::Id;
+        let is_last = by_id || names.len() == 1;
+        if is_last {
+            self.refuse_if_used(&record)?;
+        }
+        if by_id && names.len() > 1 && !force {
+            let hint = "remove it by its names, or with --force";
+            return Err(Error::refused(format!("it has {} names", names.len()), hint));
+        }
+        let mut removed = Vec::new();
+        for record in if by_id { &names[..] } else { std::slice::from_ref(&record) } {
+            if let Some(reference) = &record.reference {
+                removed.push(Removed::Untagged(reference.familiar()));
+            }
+            self.images.delete(record)?;
+        }
+        if is_last {
+            removed.push(Removed::Deleted(record.id().to_string()));
+        }
+        Ok(removed)
+    }
+
+    /// A container needs its image to be started again.
+    fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
+        let user = self.containers.list()?.into_iter().find(|container| container.record.image_id == record.id().as_str());
+        match user {
+            None => Ok(()),
+            Some(container) => {
+                let id = container.record.id.short();
+                let message = format!("image is in use by container {} ({id})", container.record.name);
+                Err(Error::refused(message, format!("remove the container first: carrack rm {id}")))
+            }
+        }
+    }
+
+    /// Removes a name; an image that loses its last one stays without a name.
+    fn untag_record(&self, record: &ImageRecord) -> Result<()> {
+        if self.images.names_of(record.id())?.len() == 1 {
+            self.images.put(&ImageRecord { reference: None, ..record.clone() })?;
+        }
+        self.images.delete(record)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Import: a tar of a root filesystem becomes an image of one layer.
+
+use std::io::{self, Read};
+
+use carrack_image::{Image, ImageRecord};
+use carrack_layer::compression;
+use carrack_oci::{Descriptor, DiffId, History, ImageConfig, Manifest, Platform, Reference, media_type};
+use carrack_sys::IoContext;
+
+use crate::error::OperationContext;
+use crate::event::{Event, Observer, Phase};
+use crate::{Engine, Error, Result};
+
+/// What an import makes of its tar.
+#[derive(Debug)]
+pub struct ImportOptions {
+    /// The name of the new image; without one it is reached by ID.
+    pub reference: Option<Reference>,
+    /// What the image runs on.
+    pub platform: Platform,
+    /// The remark in the image's history.
+    pub message: String,
+    /// Dockerfile instructions (`CMD`, `ENV` ...) that are applied to the config.
+    pub changes: Vec<String>,
+}
+
+impl Engine {
+    /// Imports the tar that `source` yields (`origin` names it in errors), in any compression that carrack reads.
+    pub fn import(
+        &self,
+        source: Box<dyn Read + Send>,
+        origin: &str,
+        options: ImportOptions,
+        observer: Observer<'_>,
+    ) -> Result<ImageRecord> {
+        self.import_tar(source, options, observer).operation("import", origin)
+    }
+
+    fn import_tar(
+        &self,
+        source: Box<dyn Read + Send>,
+        options: ImportOptions,
+        observer: Observer<'_>,
+    ) -> Result<ImageRecord> {
+        let _operation = self.operation()?;
+        let (_, mut tar) = compression::auto(source)?;
+        let mut writer = self.content.writer()?;
+        let size_bytes = io::copy(&mut tar, &mut writer).during("read", "the archive")?;
+        if size_bytes == 0 {
+            return Err(Error::refused("the archive is empty", "expected a tar of a root filesystem"));
+        }
+        let (digest, size_bytes) = writer.commit()?;
+        observer(Event::Blob { digest: &digest, phase: Phase::Unpacking });
+        let diff_id = DiffId(digest.clone());
+        let layer = Descriptor::new(media_type::OCI_LAYER, digest.clone(), size_bytes);
+        let unpacked = self.unpack_blob(&digest, &diff_id)?;
+        let config = imported_config(&options, diff_id)?;
+        let image = self.write_image(&config, vec![layer])?;
+        self.stack_layers(&image, vec![(0, unpacked)])?;
+        observer(Event::Blob { digest: &digest, phase: Phase::Complete });
+        self.record_image(&image, options.reference)
+    }
+
+    /// Stores config and manifest of an image that was made here.
+    pub(crate) fn write_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<Image> {
+        let bytes = serde_json::to_vec(config).expect("a config has string keys only");
+        self.content.put(&bytes)?;
+        let manifest = Manifest::oci(Descriptor::of(media_type::OCI_CONFIG, &bytes), layers);
+        let bytes = serde_json::to_vec(&manifest).expect("a manifest has string keys only");
+        self.content.put(&bytes)?;
+        let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
+        Ok(Image { descriptor, manifest, config: config.clone() })
+    }
+
+    /// Names an image that was made here; all that it names must be complete.
+    pub(crate) fn record_image(&self, image: &Image, reference: Option<Reference>) -> Result<ImageRecord> {
+        let record = ImageRecord::new(reference, image.descriptor.clone(), image);
+        let record = ImageRecord { size_bytes: self.unpacked_bytes(image)?, ..record };
+        self.images.put(&record)?;
+        Ok(record)
+    }
+}
+
+fn imported_config(options: &ImportOptions, diff_id: DiffId) -> Result<ImageConfig> {
+    let now = jiff::Timestamp::now().to_string();
+    let mut config = ImageConfig::empty(&options.platform);
+    config.created = Some(now.clone());
+    config.rootfs.diff_ids.push(diff_id);
+    config.history.push(History {
+        created: Some(now),
+        comment: Some(options.message.clone()),
+        ..History::default()
+    });
+    carrack_build::apply_changes(&mut config, &options.changes)?;
+    Ok(config)
+}

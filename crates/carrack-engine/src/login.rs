@@ -1,0 +1,22 @@
+//! Login and logout: credentials are tried before they are kept.
+
+use carrack_distribution::{AuthFile, Secret};
+
+use crate::error::OperationContext;
+use crate::{Engine, Result};
+
+impl Engine {
+    /// Tries a user's password at a registry, and keeps what the registry gives for it.
+    pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<()> {
+        let client = self.registry_client()?;
+        let credential = client.login(registry, user, &Secret::new(password)).operation("log in to", registry)?;
+        let mut file = AuthFile::load(&self.environment.auth_file)?;
+        file.store(registry, &credential).operation("keep the credentials of", registry)
+    }
+
+    /// Forgets the credentials of a registry; tells whether there were any.
+    pub fn logout(&self, registry: &str) -> Result<bool> {
+        let mut file = AuthFile::load(&self.environment.auth_file)?;
+        file.erase(registry).operation("log out of", registry)
+    }
+}

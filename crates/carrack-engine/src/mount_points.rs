@@ -1,0 +1,78 @@
+//! Mount points that a sandbox makes in an image that lacks them: they are no part of what a step changed.
+
+use std::path::{Path, PathBuf};
+
+use carrack_sys::rooted::Root;
+
+use crate::Result;
+
+/// What every sandbox mounts over, each after its parent.
+const ALWAYS: [&str; 7] = ["/proc", "/dev", "/sys", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// The mount points that were missing, each after its parent.
+pub(crate) struct MountPoints {
+    missing: Vec<PathBuf>,
+}
+
+impl MountPoints {
+    /// Looks which mount points `root` lacks: those of every sandbox, and `further` ones with their parents.
+    pub(crate) fn look_up<'a>(root: &Root, further: impl Iterator<Item = &'a Path>) -> Result<Self> {
+        let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
+        for path in further {
+            let mut parents: Vec<&Path> = path.ancestors().filter(|parent| parent.parent().is_some()).collect();
+            parents.reverse();
+            wanted.extend(parents.into_iter().map(Path::to_owned));
+        }
+        let mut missing = Vec::new();
+        for path in wanted {
+            if !missing.contains(&path) && !exists(root, &path)? {
+                missing.push(path);
+            }
+        }
+        Ok(Self { missing })
+    }
+
+    /// Removes those that are still what a sandbox makes: empty files and empty folders.
+    pub(crate) fn remove(&self, root: &Root) -> Result<()> {
+        for path in self.missing.iter().rev() {
+            let Some(metadata) = root.metadata(path)? else { continue };
+            if metadata.is_dir() || metadata.size == 0 {
+                match root.at(path)?.remove() {
+                    Err(error) if error.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exists(root: &Root, path: &Path) -> Result<bool> {
+    match root.metadata(path) {
+        Ok(metadata) => Ok(metadata.is_some()),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_what_was_made_and_keeps_what_was_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("sys")).unwrap();
+        let points = MountPoints::look_up(&root, [Path::new("/opt/cache/x")].into_iter()).unwrap();
+        for made in ["proc", "dev", "etc", "opt/cache/x"] {
+            std::fs::create_dir_all(folder.path().join(made)).unwrap();
+        }
+        std::fs::write(folder.path().join("etc/hosts"), "").unwrap();
+        std::fs::write(folder.path().join("etc/hostname"), "written by the step").unwrap();
+        points.remove(&root).unwrap();
+        let exists = |path: &str| folder.path().join(path).exists();
+        assert!(exists("sys") && exists("etc/hostname"));
+        assert!(!exists("proc") && !exists("dev") && !exists("etc/hosts") && !exists("opt"));
+    }
+}

@@ -1,0 +1,218 @@
+//! Pull: resolve, plan what is missing, fetch and unpack it several layers at once, name the image last.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use carrack_image::transport::Location;
+use carrack_image::{Image, ImageRecord};
+use carrack_layer::compression;
+use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
+use carrack_snapshot::{LayerUnpacker, SnapshotKey, Snapshotter, Unpacked};
+
+use crate::error::OperationContext;
+use crate::event::{Event, Observer, Phase};
+use crate::origin::Origin;
+use crate::{Engine, Error, Result};
+
+/// What a pull did.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The record that now stands.
+    pub record: ImageRecord,
+    /// Whether there was anything to do.
+    pub is_new: bool,
+}
+
+/// What a pull will do: everything that is missing, as data.
+struct PullPlan {
+    target: Descriptor,
+    image: Image,
+    layers: Vec<MissingLayer>,
+}
+
+/// A layer whose snapshot is missing; its blob may be there.
+#[derive(Clone)]
+struct MissingLayer {
+    /// Its place in the stack, from 0.
+    position: usize,
+    descriptor: Descriptor,
+    diff_id: DiffId,
+}
+
+impl Engine {
+    /// Pulls the image at `location` for `platform` and records it under its name.
+    pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
+        self.pull_as(location, None, platform, observer).operation("pull", location)
+    }
+
+    pub(crate) fn pull_as(
+        &self,
+        location: &Location,
+        name: Option<Reference>,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
+        let _operation = self.operation()?;
+        let origin = Origin::open(self, location)?;
+        let plan = self.plan_pull(&origin, platform)?;
+        for layer in &plan.image.manifest.layers {
+            observer(Event::Blob { digest: &layer.digest, phase: Phase::Waiting });
+        }
+        let is_new = !plan.layers.is_empty();
+        let unpacked = self.fetch_layers(&origin, &plan.layers, observer)?;
+        self.stack_layers(&plan.image, unpacked)?;
+        let reference = name.or_else(|| origin.name());
+        let record = ImageRecord::new(reference, plan.target, &plan.image);
+        let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
+        self.images.put(&record)?;
+        Ok(Pulled { record, is_new })
+    }
+
+    /// Fetches the small documents and compares what they name with what is here.
+    fn plan_pull(&self, origin: &Origin, platform: &Platform) -> Result<PullPlan> {
+        let (target, bytes) = origin.root()?;
+        self.content.put(&bytes)?;
+        let (descriptor, bytes) = match Document::parse(&target.media_type, &bytes)? {
+            Document::Manifest(_) => (target.clone(), bytes),
+            Document::Index(index) => {
+                let entry = index.choose(platform).ok_or_else(|| {
+                    let offered = index.platforms().join(", ");
+                    Error::refused(
+                        format!("no image for {platform}: the index has {offered}"),
+                        "choose one with --platform",
+                    )
+                })?;
+                let bytes = origin.manifest(entry)?;
+                self.content.put(&bytes)?;
+                (Descriptor { platform: None, annotations: None, ..entry.clone() }, bytes)
+            }
+        };
+        let Document::Manifest(manifest) = Document::parse(&descriptor.media_type, &bytes)? else {
+            return Err(Error::refused("the index names another index, expected a manifest", ""));
+        };
+        check_media_types(&manifest)?;
+        self.fetch(origin, &manifest.config, &|_| {})?;
+        let image = Image::load(&self.content, &descriptor)?;
+        let layers = self.missing_layers(&image)?;
+        Ok(PullPlan { target, image, layers })
+    }
+
+    fn missing_layers(&self, image: &Image) -> Result<Vec<MissingLayer>> {
+        let mut missing = Vec::new();
+        for (position, layer) in image.layers().into_iter().enumerate() {
+            let has_blob = self.content.size(&layer.descriptor.digest)?.is_some();
+            if !has_blob || !self.snapshots.contains(&layer.chain_id)? {
+                let (descriptor, diff_id) = (layer.descriptor.clone(), layer.diff_id.clone());
+                missing.push(MissingLayer { position, descriptor, diff_id });
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Fetches and unpacks on a few threads, each taking the next layer. The first error ends all.
+    fn fetch_layers(
+        &self,
+        origin: &Origin,
+        layers: &[MissingLayer],
+        observer: Observer<'_>,
+    ) -> Result<Vec<(usize, Unpacked)>> {
+        let queue = Mutex::new(layers.iter().collect::<VecDeque<_>>());
+        let results = Mutex::new(Vec::new());
+        let next = || queue.lock().expect("no thread panics with the lock").pop_front();
+        let work = || {
+            while let Some(layer) = next() {
+                let result = self.fetch_layer(origin, layer, observer);
+                if result.is_err() {
+                    queue.lock().expect("no thread panics with the lock").clear();
+                }
+                results.lock().expect("no thread panics with the lock").push((layer.position, result));
+            }
+        };
+        let threads = self.environment.settings.registries.parallel_layers.clamp(1, 16).min(layers.len());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let results = results.into_inner().expect("no thread panics with the lock");
+        let number = |position| format!("layer {} of {}", position + 1, layers.len());
+        results
+            .into_iter()
+            .map(|(position, result)| Ok((position, result.operation("get", number(position))?)))
+            .collect()
+    }
+
+    fn fetch_layer(&self, origin: &Origin, layer: &MissingLayer, observer: Observer<'_>) -> Result<Unpacked> {
+        let (digest, total) = (&layer.descriptor.digest, layer.descriptor.size);
+        let tell = |phase| observer(Event::Blob { digest, phase });
+        let had_blob = self.fetch(origin, &layer.descriptor, &|done| tell(Phase::Transferring { done, total }))?;
+        tell(Phase::Unpacking);
+        let unpacked = self.unpack_blob(digest, &layer.diff_id)?;
+        tell(if had_blob { Phase::Exists } else { Phase::Complete });
+        Ok(unpacked)
+    }
+
+    /// Brings a blob into the content store; tells whether it was there.
+    fn fetch(&self, origin: &Origin, descriptor: &Descriptor, progress: &(dyn Fn(u64) + Sync)) -> Result<bool> {
+        let mut ingest = self.content.ingest(descriptor)?;
+        if ingest.is_complete() {
+            return Ok(true);
+        }
+        origin.fetch(descriptor, &mut ingest, progress)?;
+        ingest.commit()?;
+        Ok(false)
+    }
+
+    /// Inflates a layer into a folder of its own and checks its diff ID.
+    pub(crate) fn unpack_blob(&self, digest: &Digest, expected: &DiffId) -> Result<Unpacked> {
+        let blob = self.content.open_blob(digest)?;
+        let (_, mut tar) = compression::auto(blob)?;
+        let key = SnapshotKey::unique("layer");
+        let unpacked = self.snapshots.unpack(&key, &mut tar)?;
+        if unpacked.diff_id() != expected {
+            let message = format!("diff ID mismatch: expected {expected}, got {}", unpacked.diff_id());
+            return Err(Error::refused(message, "the image's config does not belong to its layers"));
+        }
+        Ok(unpacked)
+    }
+
+    /// Puts unpacked layers on each other in their order, then makes all of it durable.
+    pub(crate) fn stack_layers(&self, image: &Image, mut unpacked: Vec<(usize, Unpacked)>) -> Result<()> {
+        if unpacked.is_empty() {
+            return Ok(());
+        }
+        unpacked.sort_by_key(|(position, _)| *position);
+        let layers = image.layers();
+        for (position, layer) in unpacked {
+            let parent = position.checked_sub(1).map(|below| &layers[below].chain_id);
+            self.snapshots.stack(layer, parent, &layers[position].chain_id)?;
+        }
+        Ok(self.snapshots.sync()?)
+    }
+
+    /// What the layers hold on disk, in bytes: what `images` shows as the size.
+    pub(crate) fn unpacked_bytes(&self, image: &Image) -> Result<u64> {
+        let mut size_bytes = 0;
+        for layer in image.layers() {
+            size_bytes += self.snapshots.usage(&layer.chain_id)?.size_bytes;
+        }
+        Ok(size_bytes)
+    }
+}
+
+/// Refuses before anything large is fetched what could not be run anyway.
+fn check_media_types(manifest: &carrack_oci::Manifest) -> Result<()> {
+    if !media_type::is_config(&manifest.config.media_type) {
+        let kind = manifest.artifact_type.as_ref().unwrap_or(&manifest.config.media_type);
+        let message = format!("unsupported media type {kind:?} of the config: expected an image, got an artifact");
+        return Err(Error::refused(message, ""));
+    }
+    match manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
+        None => Ok(()),
+        Some(layer) => Err(Error::refused(
+            format!("unsupported media type {:?} of layer {}", layer.media_type, layer.digest),
+            "carrack reads tar layers, plain or compressed by gzip or zstd",
+        )),
+    }
+}

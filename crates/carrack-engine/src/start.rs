@@ -1,0 +1,68 @@
+//! Start: a monitor for the container, and the caller's session with it.
+
+use carrack_container::ContainerId;
+use carrack_container::attach::{Client, Ended};
+use carrack_runtime::Signal;
+
+use crate::error::OperationContext;
+use crate::stage::Task;
+use crate::{Engine, Error, Result};
+
+/// A caller's connection with a program in a container.
+pub struct Session<'a> {
+    engine: &'a Engine,
+    client: Client,
+    /// The container, where signals of the caller go.
+    container: ContainerId,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(engine: &'a Engine, client: Client, container: ContainerId) -> Self {
+        Self { engine, client, container }
+    }
+
+    /// The connection, for relaying standard streams.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whose session it is, for messages.
+    pub fn title(&self) -> String {
+        format!("container {}", self.container.short())
+    }
+
+    /// Passes a signal of the caller's on to the container's first process.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let container = self.engine.containers.get(&self.container)?;
+        self.engine.signal(&container, Signal::from_number(signal)?)
+    }
+}
+
+impl Engine {
+    /// Starts a container, which then runs on its own; the session is that of its first client.
+    pub fn start(&self, id: &ContainerId) -> Result<Session<'_>> {
+        self.recover()?;
+        self.start_monitor(id).operation("start container", id.short())
+    }
+
+    /// Starts a container that `run` has just created. One that is to be removed when it ends is removed too when
+    /// it cannot be started.
+    pub fn start_new(&self, id: &ContainerId) -> Result<Session<'_>> {
+        self.start(id)
+    }
+
+    fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
+        let client = self.start_stage(Task::Monitor(id.clone()), &format!("monitor {}", id.short()))?;
+        wait_started(&client)?;
+        Ok(Session::new(self, client, id.clone()))
+    }
+}
+
+/// Waits for a stage's report of the start.
+pub(crate) fn wait_started(client: &Client) -> Result<()> {
+    match client.wait_started()? {
+        None => Ok(()),
+        Some(Ended::Failed { code, message }) => Err(Error::Program { message, exit_code: code.try_into().unwrap_or(125) }),
+        Some(_) => Err(Error::Stage("the stage ended without a report".to_owned())),
+    }
+}

@@ -1,0 +1,94 @@
+//! Ending containers: kill, stop, wait.
+
+use std::time::Duration;
+
+use carrack_container::{Container, ContainerId, ContainerState, Status};
+use carrack_runtime::Signal;
+
+use crate::error::OperationContext;
+use crate::{Engine, Error, Result};
+
+/// Docker's default for `stop`.
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// The container that a user names.
+    pub fn find_container(&self, text: &str) -> Result<Container> {
+        Ok(self.containers.find(text)?)
+    }
+
+    /// Every container, newest first.
+    pub fn list_containers(&self) -> Result<Vec<Container>> {
+        self.recover()?;
+        Ok(self.containers.list()?)
+    }
+
+    /// Sends `signal` to the container's first process.
+    pub fn kill(&self, text: &str, signal: &str) -> Result<()> {
+        let signal: Signal = signal.parse().operation("kill", text)?;
+        let container = self.containers.find(text)?;
+        self.signal(&container, signal).operation("kill", text)
+    }
+
+    fn signal(&self, container: &Container, signal: Signal) -> Result<()> {
+        let init = container.state.init.as_ref().filter(|_| container.state.status == Status::Running);
+        // A pidfd cannot hit another process that got the same number.
+        let pidfd = init.map(|init| init.open()).transpose()?.flatten();
+        match pidfd {
+            Some(pidfd) => Ok(carrack_runtime::send_signal(&pidfd, signal)?),
+            None => Err(Error::refused(format!("container {} is not running", container.record.name), "")),
+        }
+    }
+
+    /// Asks the container to end, and kills it after its timeout; one that does not run is stopped already.
+    pub fn stop(&self, text: &str, timeout: Option<Duration>) -> Result<()> {
+        let container = self.containers.find(text)?;
+        self.stop_container(&container, timeout).operation("stop", text)
+    }
+
+    pub(crate) fn stop_container(&self, container: &Container, timeout: Option<Duration>) -> Result<()> {
+        if !container.state.status.is_active() {
+            return Ok(());
+        }
+        let program = &container.record.program;
+        let signal = program.stop_signal.as_deref().unwrap_or("TERM").parse()?;
+        let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let timeout = timeout.or(own).unwrap_or(DEFAULT_STOP_TIMEOUT);
+        self.signal(container, signal)?;
+        if self.wait_until_ended(&container.record.id, Some(timeout))? {
+            return Ok(());
+        }
+        self.kill_container(container)
+    }
+
+    /// Kills and waits until the container's monitor has seen it.
+    pub(crate) fn kill_container(&self, container: &Container) -> Result<()> {
+        const MONITOR_TIMEOUT: Duration = Duration::from_secs(10);
+        match self.signal(container, Signal::KILL) {
+            // It has ended between the two signals.
+            Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
+            result => result?,
+        }
+        match self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))? {
+            true => Ok(()),
+            false => Err(Error::refused("it does not end although it was killed", "a process may hang in the kernel")),
+        }
+    }
+
+    /// Waits until the container does not run, at most for `limit`; tells whether it does not.
+    fn wait_until_ended(&self, id: &ContainerId, limit: Option<Duration>) -> Result<bool> {
+        match self.containers.wait(id, limit, |state| !state.status.is_active()) {
+            Ok(state) => Ok(!state.status.is_active()),
+            Err(carrack_container::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the container has ended, and returns its exit code.
+    pub fn wait(&self, text: &str) -> Result<i32> {
+        let id = self.containers.find(text)?.record.id;
+        let has_ended = |state: &ContainerState| matches!(state.status, Status::Exited | Status::Removing);
+        let state = self.containers.wait(&id, None, has_ended).operation("wait for", text)?;
+        Ok(state.exit_code.unwrap_or(0))
+    }
+}

@@ -1,0 +1,116 @@
+//! The monitor stage: starts a container, stays with it, and takes it down when it has ended.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use carrack_container::attach::{Event, Listener, Peer};
+use carrack_container::log::LogWriter;
+use carrack_container::monitor::{Finished, Monitor};
+use carrack_container::{Container, ContainerId, Effect, ProcessId};
+use carrack_runtime::cgroup::Cgroup;
+use carrack_snapshot::{SnapshotKey, Snapshotter};
+
+use crate::sandbox::{RunningSandbox, SandboxPlan};
+use crate::stage::report_failure;
+use crate::{Engine, Result};
+
+/// How long the command that started a stage may take to read its report.
+pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// A container that was started.
+struct Started {
+    sandbox: RunningSandbox,
+    cgroup: Cgroup,
+}
+
+impl Engine {
+    /// Runs the container from start to end; `peer` is the command that wanted it.
+    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> u8 {
+        match self.start_container(id) {
+            Ok((container, started)) => {
+                peer.send(&Event::Started, REPORT_LIMIT);
+                u8::from(self.stay(&container, started, peer).is_err())
+            }
+            Err(error) => {
+                let code = i32::from(error.exit_code_of_run());
+                // Whatever fails while undoing is found and undone by the next command.
+                let _ = self.fail(id, &error.with_causes(), code);
+                report_failure(&peer, &error);
+                1
+            }
+        }
+    }
+
+    fn start_container(&self, id: &ContainerId) -> Result<(Container, Started)> {
+        let monitor = ProcessId::current()?;
+        self.containers.update(id, |state| state.start(monitor))?;
+        let container = self.containers.get(id)?;
+        let record = &container.record;
+        let key = SnapshotKey::new(&record.snapshot)?;
+        let plan = SandboxPlan {
+            id: id.as_str(),
+            rootfs: self.snapshots.mount(&key)?.open()?,
+            program: &record.program,
+            host: &record.host,
+            folder: &self.containers.folder(id),
+            extra_binds: Vec::new(),
+        };
+        let mut announce = |effect: &Effect| {
+            self.containers.update(id, |state| {
+                state.announce(effect.clone());
+                Ok(())
+            })?;
+            Ok(())
+        };
+        let sandbox = self.make_sandbox(plan, &mut announce)?;
+        let (sandbox, cgroup) = sandbox.start()?;
+        let init = ProcessId::of(sandbox.running.pid())?;
+        self.containers.update(id, |state| state.run(init))?;
+        Ok((container, Started { sandbox, cgroup }))
+    }
+
+    fn stay(&self, container: &Container, started: Started, peer: Peer) -> Result<()> {
+        let id = &container.record.id;
+        let settings = &self.environment.settings.containers;
+        let log = LogWriter::open(&self.containers.log_path(id), settings.log_max_size, settings.log_max_files)?;
+        let monitor = Monitor {
+            init: started.sandbox.running.pidfd().try_clone_to_owned().map_err(crate::error::unnamed)?,
+            stdio: started.sandbox.stdio,
+            stdin_once: container.record.program.stdin_once,
+            log: Some(log),
+            listener: Some(Listener::bind(&self.containers.run_folder(id))?),
+            foreground: Some(peer),
+        };
+        let finished = monitor.run()?;
+        self.end(container, &finished, &started.cgroup)?;
+        finished.announce();
+        Ok(())
+    }
+
+    /// Writes down how it ended, and undoes what was made for it.
+    fn end(&self, container: &Container, finished: &Finished, cgroup: &Cgroup) -> Result<()> {
+        let id = &container.record.id;
+        let oom_killed = cgroup.oom_killed().unwrap_or(false);
+        let state = self.containers.get(id)?.state;
+        for effect in state.effects.iter().rev() {
+            self.undo(effect)?;
+        }
+        self.containers.update(id, |state| {
+            state.effects.clear();
+            state.exit(finished.exit, oom_killed)
+        })?;
+        if container.record.host.auto_remove { self.delete_container(id) } else { Ok(()) }
+    }
+
+    fn fail(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {
+        let container = self.containers.get(id)?;
+        for effect in container.state.effects.iter().rev() {
+            self.undo(effect)?;
+        }
+        self.containers.update(id, |state| {
+            state.effects.clear();
+            state.fail(message.to_owned(), code)
+        })?;
+        if container.record.host.auto_remove { self.delete_container(id) } else { Ok(()) }
+    }
+}

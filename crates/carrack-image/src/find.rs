@@ -1,0 +1,108 @@
+//! What a user means by the text that names an image: a name, a digest or the beginning of an ID.
+//!
+//! Follows Docker: a name is tried before an ID, `name` is `name:latest`, and an ID may be shortened as long as only
+//! one image begins with it. Where nothing has the name on Docker Hub, `localhost/name` is tried as Podman does:
+//! that is what its archives call an image built without a registry.
+
+use carrack_oci::{Digest, Reference};
+
+use crate::{Error, ImageRecord, ImageStore, Result};
+
+/// How a user named an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchedBy {
+    /// By a name, with or without a tag.
+    Name,
+    /// By repository and digest.
+    Digest,
+    /// By its ID or the beginning of it.
+    Id,
+}
+
+/// The image that a user named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The record that was named; the first one when the image was named by ID.
+    pub record: ImageRecord,
+    /// How it was named.
+    pub matched_by: MatchedBy,
+    /// Every record of this image ID, the named one among them.
+    pub names: Vec<ImageRecord>,
+}
+
+impl ImageStore {
+    /// Finds the image that `text` names.
+    ///
+    /// Errors that callers branch on: [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn find(&self, text: &str) -> Result<Found> {
+        let (record, matched_by) = self.find_record(text)?;
+        let names = self.names_of(record.id())?;
+        Ok(Found { record, matched_by, names })
+    }
+
+    /// The record that `text` names and how, without the other names of its image: where a name is given, this
+    /// reads one file however many images there are.
+    pub fn find_record(&self, text: &str) -> Result<(ImageRecord, MatchedBy)> {
+        match self.find_by_name(text)? {
+            Some(found) => Ok(found),
+            None => Ok((self.find_by_id(text)?, MatchedBy::Id)),
+        }
+    }
+
+    fn find_by_name(&self, text: &str) -> Result<Option<(ImageRecord, MatchedBy)>> {
+        let Ok(reference) = text.parse::<Reference>() else { return Ok(None) };
+        if let Some(digest) = reference.digest() {
+            let record = match self.get(&reference.at(digest.clone()))? {
+                None => self.find_by_digest(&reference, digest)?,
+                exact => exact,
+            };
+            return Ok(record.map(|record| (record, MatchedBy::Digest)));
+        }
+        let local = || format!("localhost/{text}").parse::<Reference>().ok();
+        let record = match self.get(&reference)? {
+            None if reference.familiar_repository() == without_tag(text) => {
+                local().map_or(Ok(None), |local| self.get(&local))?
+            }
+            exact => exact,
+        };
+        Ok(record.map(|record| (record, MatchedBy::Name)))
+    }
+
+    /// A tagged image of the repository that was pulled as this digest; the digest outweighs a tag beside it.
+    fn find_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<Option<ImageRecord>> {
+        let is_meant = |record: &ImageRecord| {
+            let same =
+                record.reference.as_ref().is_some_and(|own| own.repository() == reference.repository());
+            same && (record.target.digest == *digest || record.manifest.digest == *digest)
+        };
+        Ok(self.list()?.into_iter().find(is_meant))
+    }
+
+    fn find_by_id(&self, text: &str) -> Result<ImageRecord> {
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_hex = prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if prefix.is_empty() || !is_hex {
+            return Err(Error::NotFound { text: text.to_owned() });
+        }
+        let begins = |digest: &Digest| digest.algorithm() == "sha256" && digest.hex().starts_with(prefix);
+        let mut found: Vec<ImageRecord> = Vec::new();
+        for record in self.list()? {
+            let is_known = found.iter().any(|known| known.id() == record.id());
+            if begins(record.id()) && !is_known {
+                found.push(record);
+            }
+        }
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(Error::NotFound { text: text.to_owned() }),
+            _ => Err(Error::Ambiguous {
+                text: text.to_owned(),
+                candidates: found.iter().map(|record| record.id().short().to_owned()).collect(),
+            }),
+        }
+    }
+}
+
+fn without_tag(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(name, _)| name)
+}

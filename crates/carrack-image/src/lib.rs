@@ -1,0 +1,17 @@
+//! Images as a whole: records of what references mean here, manifests with their configs, and the places images are
+//! copied from and to besides registries.
+
+mod error;
+mod find;
+mod image;
+mod reach;
+mod record;
+mod store;
+pub mod transport;
+
+pub use error::{Error, Result};
+pub use find::{Found, MatchedBy};
+pub use image::{Image, Layer};
+pub use reach::reachable_blobs;
+pub use record::ImageRecord;
+pub use store::ImageStore;

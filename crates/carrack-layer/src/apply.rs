@@ -1,0 +1,171 @@
+//! A layer becomes a folder that overlayfs can stack (OCI image-spec, `layer.md`, "Applying Changesets").
+//!
+//! Invariant: a whiteout acts on lower layers only. Whatever its place in the tar, it neither removes nor hides what
+//! the same layer brings; a folder that a layer both removes and brings is opaque.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use carrack_oci::{DiffId, Hasher, VerifyingReader};
+use carrack_sys::rooted::{FileType, Place, Root};
+use carrack_sys::tree::Usage;
+
+use crate::tar::{Entry, Reader};
+use crate::unpack::{Rules, Unpacker, checked_path, refused, unpacking};
+use crate::{Error, OPAQUE_XATTR, Result};
+
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
+/// What AUFS kept for itself; layers of old may still have it.
+const AUFS_PREFIX: &[u8] = b".wh..wh.";
+const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
+
+/// Bounds of an apply.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplyOptions {
+    /// The most bytes that the uncompressed tar may have.
+    pub max_size_bytes: u64,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> Self {
+        Self { max_size_bytes: u64::MAX }
+    }
+}
+
+/// What was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The digest of the uncompressed tar, to be compared with what the image's config says.
+    pub diff_id: DiffId,
+    /// The length of the uncompressed tar.
+    pub size_bytes: u64,
+    /// Folders that the layer needs and does not describe, outermost first; the empty path is the root. They were
+    /// made with mode 0755, and get the metadata of the parent chain when the layer is stacked.
+    pub implicit_dirs: Vec<PathBuf>,
+    /// The length of all files and the number of inodes that the layer brought.
+    pub usage: Usage,
+    /// The layer hides all that is below it.
+    pub is_opaque: bool,
+}
+
+/// Applies an uncompressed tar to `target`, an empty folder; reads it to its end.
+///
+/// Whiteouts become what overlayfs understands: character devices 0:0, and [`OPAQUE_XATTR`]. Nothing is synced. After
+/// an error the target holds some part of the layer, and is to be removed.
+pub fn apply(tar: impl Read, target: &Root, options: &ApplyOptions) -> Result<Applied> {
+    let limit_bytes = options.max_size_bytes;
+    let source = Bounded { inner: VerifyingReader::new(tar, Hasher::sha256()), left_bytes: limit_bytes };
+    let mut layer = LayerTarget {
+        unpacker: Unpacker::new(target, Rules { is_layer: true, chown: None }),
+        is_opaque: false,
+    };
+    let (source, is_opaque, (implicit_dirs, usage)) = layer_entries(Reader::new(source), &mut layer)
+        .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
+        .map_err(|error| too_large(error, limit_bytes))?;
+    let (digest, size_bytes) = source.inner.finish();
+    Ok(Applied { diff_id: DiffId(digest), size_bytes, implicit_dirs, usage, is_opaque })
+}
+
+fn layer_entries<R: Read>(mut reader: Reader<R>, layer: &mut LayerTarget<'_>) -> Result<R> {
+    while let Some(entry) = reader.next_entry()? {
+        layer.apply_entry(&entry, &mut reader)?;
+    }
+    reader.finish()
+}
+
+fn too_large(error: Error, limit_bytes: u64) -> Error {
+    match error {
+        Error::Read { source } if source.kind() == io::ErrorKind::FileTooLarge => {
+            Error::TooLarge { limit_bytes }
+        }
+        other => other,
+    }
+}
+
+/// What a name means to the layer format.
+enum Meaning<'path> {
+    /// A file, folder ... of this layer.
+    Entry,
+    /// The name is removed from lower layers.
+    Whiteout(&'path OsStr),
+    /// The folder hides those of lower layers.
+    Opaque,
+    /// Bookkeeping of AUFS.
+    Nothing,
+}
+
+impl<'path> Meaning<'path> {
+    fn of(path: &'path Path) -> Result<Self> {
+        let folders = path.parent().unwrap_or(Path::new(""));
+        for folder in folders {
+            if folder.as_bytes().starts_with(AUFS_PREFIX) {
+                return Ok(Self::Nothing);
+            }
+            if folder.as_bytes().starts_with(WHITEOUT_PREFIX) {
+                return Err(refused(path, "an entry below a whiteout"));
+            }
+        }
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let Some(removed) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(Self::Entry) };
+        match removed {
+            _ if name == OPAQUE_WHITEOUT => Ok(Self::Opaque),
+            _ if name.starts_with(AUFS_PREFIX) => Ok(Self::Nothing),
+            b"" | b"." | b".." => Err(refused(path, "a whiteout of no name")),
+            removed => Ok(Self::Whiteout(OsStr::from_bytes(removed))),
+        }
+    }
+}
+
+struct LayerTarget<'root> {
+    unpacker: Unpacker<'root>,
+    is_opaque: bool,
+}
+
+impl LayerTarget<'_> {
+    fn apply_entry(&mut self, entry: &Entry, reader: &mut Reader<impl Read>) -> Result<()> {
+        let path = checked_path(&entry.path)?;
+        match Meaning::of(&path)? {
+            Meaning::Entry => self.unpacker.unpack(&path, entry, reader),
+            Meaning::Whiteout(name) => {
+                let folder = self.unpacker.enter_parent(&path)?;
+                folder.is_changed = true;
+                white_out(&folder.place(name, &path)).map_err(unpacking(&path))
+            }
+            Meaning::Opaque => {
+                self.is_opaque |= path.parent() == Some(Path::new(""));
+                let folder = self.unpacker.enter_parent(&path)?;
+                mark_opaque(&folder.place(OsStr::new("."), &path)).map_err(unpacking(&path))
+            }
+            Meaning::Nothing => Ok(()),
+        }
+    }
+}
+
+fn white_out(place: &Place<'_>) -> carrack_sys::Result<()> {
+    match place.metadata()? {
+        None => place.create_node(FileType::CharacterDevice, 0, 0),
+        Some(own) if own.is_dir() => mark_opaque(place),
+        Some(_) => Ok(()), // it hides what is below already
+    }
+}
+
+fn mark_opaque(place: &Place<'_>) -> carrack_sys::Result<()> {
+    place.set_xattr(OsStr::new(OPAQUE_XATTR), b"y")
+}
+
+/// A reader that fails where the bound is passed.
+struct Bounded<R> {
+    inner: R,
+    left_bytes: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left = self.left_bytes.checked_sub(count as u64);
+        self.left_bytes = left.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        Ok(count)
+    }
+}

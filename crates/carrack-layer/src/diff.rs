@@ -1,0 +1,221 @@
+//! Files become an archive: the upper folder of an overlay (diff), or a tree as it is (archive).
+//!
+//! Invariant: the bytes depend on names, contents and metadata only; entries come in the order of
+//! [`tree::walk`](carrack_sys::tree::walk), and a name of an inode that came before is a hardlink to its first name.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use carrack_oci::{DiffId, Hasher};
+use carrack_sys::rooted::{FileType, Metadata, Place, Root};
+use carrack_sys::tree;
+
+use crate::tar::{Entry, EntryKind, Writer};
+use crate::unpack::refused;
+use crate::{Error, Result, is_opaque, xattr};
+
+/// How changes are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiffOptions {
+    /// Later times, in seconds since 1970, become this one.
+    pub max_mtime: Option<i64>,
+}
+
+/// What a tree is written as.
+#[derive(Clone, Debug, Default)]
+pub struct ArchiveOptions {
+    /// What of the root is written: a folder with all below it, or a single file. Empty: the whole root. Links on the
+    /// way to it are followed, itself it is not.
+    pub path: PathBuf,
+    /// The name it gets in the archive. Empty: its content is at the root of the archive.
+    pub name: PathBuf,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiffSummary {
+    /// The digest of the archive.
+    pub diff_id: DiffId,
+    /// The length of the archive.
+    pub size_bytes: u64,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// Writes the upper folder of an overlay as a layer (OCI image-spec, `layer.md`, "Representing Changes").
+///
+/// Times are whole seconds, as in the layers of others; sockets are left out. The folder itself is no entry. An upper
+/// that needs more than itself to be understood (redirected folders, files without data) is refused.
+pub fn diff(upper: &Root, options: &DiffOptions, out: impl Write) -> Result<DiffSummary> {
+    let mut entries = Entries::new(out, PathBuf::new(), Some(*options));
+    tree::walk(upper, |place| entries.add(place))?;
+    entries.finish()
+}
+
+/// Writes a tree, or one file of it, as a plain archive with exact times. Sockets are left out.
+pub fn archive(root: &Root, options: &ArchiveOptions, out: impl Write) -> Result<DiffSummary> {
+    let mut entries = Entries::new(out, options.name.clone(), None);
+    let top = root.at(&options.path)?;
+    let Some(metadata) = top.metadata()? else {
+        return Err(refused(top.path(), "it does not exist"));
+    };
+    if options.name != Path::new("") {
+        entries.add_as(&top, &metadata, options.name.clone())?;
+    }
+    if metadata.is_dir() {
+        tree::walk(&root.open_dir(&options.path)?, |place| entries.add(place))?;
+    }
+    entries.finish()
+}
+
+struct Entries<W: Write> {
+    writer: Writer<Counting<W>>,
+    prefix: PathBuf,
+    /// Set for the upper folder of an overlay.
+    changes: Option<DiffOptions>,
+    first_names: HashMap<(u64, u64), PathBuf>,
+    count: u64,
+}
+
+impl<W: Write> Entries<W> {
+    fn new(out: W, prefix: PathBuf, changes: Option<DiffOptions>) -> Self {
+        let writer = Writer::new(Counting { out, hasher: Hasher::sha256(), bytes: 0 });
+        Self { writer, prefix, changes, first_names: HashMap::new(), count: 0 }
+    }
+
+    /// Adds a name that a walk found; whether to go into it.
+    fn add(&mut self, place: &Place<'_>) -> Result<bool> {
+        let Some(metadata) = place.metadata()? else { return Ok(false) }; // gone while we walked
+        let path = self.prefix.join(place.path());
+        if self.changes.is_some() && metadata.is_whiteout() {
+            self.add_whiteout(place, &path)?;
+            return Ok(false);
+        }
+        self.add_as(place, &metadata, path.clone())?;
+        if self.changes.is_some() && metadata.is_dir() && is_opaque(place)? {
+            self.write(&whiteout(path.join(".wh..wh..opq")), io::empty())?;
+        }
+        Ok(true)
+    }
+
+    fn add_whiteout(&mut self, place: &Place<'_>, path: &Path) -> Result<()> {
+        let mut name = std::ffi::OsString::from(".wh.");
+        name.push(place.name());
+        self.write(&whiteout(path.with_file_name(name)), io::empty())
+    }
+
+    fn add_as(&mut self, place: &Place<'_>, metadata: &Metadata, path: PathBuf) -> Result<()> {
+        let Some(kind) = self.kind(place, metadata, &path)? else { return Ok(()) };
+        let mut entry = Entry {
+            path,
+            kind,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mtime: self.mtime(metadata),
+            size_bytes: 0,
+            xattrs: Vec::new(),
+        };
+        match entry.kind {
+            EntryKind::File => {
+                let file = place.open_file()?;
+                // Few files have any, and the open file tells it much faster than the name.
+                if rustix::fs::flistxattr_query(&file) != Ok(0) {
+                    entry.xattrs = self.xattrs(place)?;
+                }
+                entry.size_bytes = file.metadata().map_err(|source| Error::Read { source })?.len();
+                self.write(&entry, file)
+            }
+            EntryKind::Directory => {
+                entry.xattrs = self.xattrs(place)?;
+                self.write(&entry, io::empty())
+            }
+            _ => self.write(&entry, io::empty()),
+        }
+    }
+
+    /// What an inode is in an archive; nothing for a socket, which no archive can have.
+    fn kind(&mut self, place: &Place<'_>, metadata: &Metadata, path: &Path) -> Result<Option<EntryKind>> {
+        if !metadata.is_dir() && metadata.links > 1 {
+            if let Some(first) = self.first_names.get(&metadata.inode) {
+                return Ok(Some(EntryKind::Hardlink { target: first.clone() }));
+            }
+            if metadata.kind != FileType::Socket {
+                self.first_names.insert(metadata.inode, path.to_owned());
+            }
+        }
+        let (major, minor) = (rustix::fs::major(metadata.device), rustix::fs::minor(metadata.device));
+        Ok(Some(match metadata.kind {
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Directory,
+            FileType::Symlink => EntryKind::Symlink { target: place.read_link()? },
+            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::Socket | FileType::Unknown => return Ok(None),
+        }))
+    }
+
+    fn mtime(&self, metadata: &Metadata) -> (i64, u32) {
+        match &self.changes {
+            None => metadata.mtime,
+            Some(options) => (options.max_mtime.map_or(metadata.mtime.0, |max| metadata.mtime.0.min(max)), 0),
+        }
+    }
+
+    fn xattrs(&self, place: &Place<'_>) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+        let mut passing = Vec::new();
+        for name in place.xattr_names()? {
+            if self.changes.is_some() && xattr::is_unsupported(&name) {
+                let reason =
+                    format!("it has the attribute {}, so the upper folder is not all", name.display());
+                return Err(refused(place.path(), reason));
+            }
+            if xattr::is_layer_xattr(&name)
+                && let Some(value) = place.xattr(&name)?
+            {
+                passing.push((name, value));
+            }
+        }
+        Ok(passing)
+    }
+
+    fn write(&mut self, entry: &Entry, data: impl io::Read) -> Result<()> {
+        self.count += 1;
+        self.writer.append(entry, data)
+    }
+
+    fn finish(self) -> Result<DiffSummary> {
+        let mut out = self.writer.finish()?;
+        out.flush().map_err(|source| Error::Write { source })?;
+        let (diff_id, size_bytes) = (DiffId(out.hasher.finish()), out.bytes);
+        Ok(DiffSummary { diff_id, size_bytes, entries: self.count })
+    }
+}
+
+/// An empty file whose name means that something of a lower layer is gone.
+fn whiteout(path: PathBuf) -> Entry {
+    let (kind, mtime, xattrs) = (EntryKind::File, (0, 0), Vec::new());
+    Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime, size_bytes: 0, xattrs }
+}
+
+/// Hashes and counts what passes to a sink.
+struct Counting<W> {
+    out: W,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

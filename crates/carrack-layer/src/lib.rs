@@ -1,0 +1,19 @@
+//! Layers: a tar becomes folders and files (apply, extract), and these become a tar (diff, archive).
+//!
+//! Every tar is hostile. Memory is bounded by the readers here, whatever the tar holds; nothing is written outside
+//! the [`Root`](carrack_sys::rooted::Root) that is given; what two tar readers could understand in two ways is refused.
+
+mod apply;
+pub mod compression;
+mod diff;
+mod error;
+mod extract;
+pub mod tar;
+mod unpack;
+mod xattr;
+
+pub use apply::{Applied, ApplyOptions, apply};
+pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
+pub use error::{Error, Result};
+pub use extract::{ExtractOptions, extract};
+pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};

@@ -1,0 +1,312 @@
+//! Reads an archive from a stream, entry by entry.
+//!
+//! Invariant: memory is bounded by one buffer and [`MAX_EXTENSION_BYTES`] for each kind of extension header, and after
+//! the last entry the stream can be read to its end ([`Reader::finish`]), as its digest needs.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use super::header::Header;
+use super::pax::Records;
+use super::{BLOCK_BYTES, Entry, EntryKind};
+use crate::{Error, Result};
+
+const BUFFER_BYTES: usize = 128 * 1024;
+/// The longest extended header or long name that is read into memory.
+const MAX_EXTENSION_BYTES: u64 = 1024 * 1024;
+/// The largest number that fits the size field in octal: above it, writers put 0 or this value there.
+const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
+
+/// A streaming reader of tar archives. As a [`Read`], it gives the data of the current entry.
+pub struct Reader<R> {
+    inner: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Bytes of the archive before `start`.
+    offset: u64,
+    /// Data of the current entry not given out yet, and the padding after them.
+    data_left: u64,
+    padding: u64,
+    /// Where the current header began, for messages.
+    header_offset: u64,
+    is_done: bool,
+}
+
+/// What precedes a header and belongs to its entry.
+#[derive(Default)]
+struct Extensions {
+    long_path: Option<Vec<u8>>,
+    long_target: Option<Vec<u8>>,
+    pax: Option<Records>,
+}
+
+impl Extensions {
+    fn is_empty(&self) -> bool {
+        self.long_path.is_none() && self.long_target.is_none() && self.pax.is_none()
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads an uncompressed archive from `inner`, which needs no buffering.
+    pub fn new(inner: R) -> Self {
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        let (start, end, offset, header_offset) = (0, 0, 0, 0);
+        Self { inner, buffer, start, end, offset, data_left: 0, padding: 0, header_offset, is_done: false }
+    }
+
+    /// The next entry; what is left of the current one's data is skipped. `None` at the end of the archive.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        self.skip_data()?;
+        let mut extensions = Extensions::default();
+        while let Some(block) = self.header_block()? {
+            let header = Header::new(&block).map_err(|reason| self.format(reason))?;
+            let flag = header.type_flag();
+            if !matches!(flag, b'x' | b'g' | b'L' | b'K') {
+                return self.entry(&header, extensions).map(Some);
+            }
+            let size_bytes = header.size_bytes().map_err(|reason| self.format(reason))?;
+            let payload = self.extension(size_bytes)?;
+            self.extend(&mut extensions, flag, payload)?;
+        }
+        match extensions.is_empty() {
+            true => Ok(None),
+            false => Err(Error::Truncated { offset: self.offset }),
+        }
+    }
+
+    /// The next piece of the current entry's data; empty at their end.
+    pub fn next_chunk(&mut self) -> Result<&[u8]> {
+        if self.data_left == 0 {
+            return Ok(&[]);
+        }
+        if self.start == self.end && self.fill()? == 0 {
+            return Err(Error::Truncated { offset: self.offset });
+        }
+        let available = (self.end - self.start) as u64;
+        let length = available.min(self.data_left);
+        self.data_left -= length;
+        let start = self.start;
+        self.advance(usize::try_from(length).unwrap_or(BUFFER_BYTES));
+        Ok(&self.buffer[start..self.start])
+    }
+
+    /// Reads what follows the end of the archive, to the end of the stream, and returns the stream.
+    pub fn finish(mut self) -> Result<R> {
+        while self.start < self.end || self.fill()? > 0 {
+            self.advance(self.end - self.start);
+        }
+        Ok(self.inner)
+    }
+
+    fn extend(&self, extensions: &mut Extensions, flag: u8, payload: Vec<u8>) -> Result<()> {
+        let occupied = match flag {
+            b'g' => {
+                Records::check_global(&payload).map_err(|reason| self.format(reason))?;
+                false
+            }
+            b'x' => {
+                let records = Records::parse(&payload).map_err(|reason| self.format(reason))?;
+                extensions.pax.replace(records).is_some()
+            }
+            b'L' => extensions.long_path.replace(self.long_name(payload)?).is_some(),
+            _ => extensions.long_target.replace(self.long_name(payload)?).is_some(),
+        };
+        if occupied { Err(self.format("two extended headers of one kind for one entry")) } else { Ok(()) }
+    }
+
+    fn long_name(&self, mut payload: Vec<u8>) -> Result<Vec<u8>> {
+        let length = payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        payload.truncate(length);
+        match payload.is_empty() || payload.contains(&0) {
+            true => Err(self.format("invalid long name")),
+            false => Ok(payload),
+        }
+    }
+
+    fn entry(&mut self, header: &Header<'_>, extensions: Extensions) -> Result<Entry> {
+        let entry = Self::build(header, extensions).map_err(|reason| self.format(reason))?;
+        self.data_left = entry.size_bytes;
+        self.padding = entry.size_bytes.next_multiple_of(BLOCK_BYTES as u64) - entry.size_bytes;
+        Ok(entry)
+    }
+
+    fn build(header: &Header<'_>, extensions: Extensions) -> Result<Entry, String> {
+        let pax = extensions.pax.unwrap_or_default();
+        let path = pax.path.or(extensions.long_path).unwrap_or_else(|| header.path());
+        let target =
+            pax.link_target.or(extensions.long_target).unwrap_or_else(|| header.link_target().to_vec());
+        let size_bytes = one_size(header.size_bytes()?, pax.size_bytes)?;
+        let kind = kind(header, &path, target)?;
+        if kind != EntryKind::File && size_bytes != 0 {
+            return Err(format!("an entry without data that has size {size_bytes}"));
+        }
+        Ok(Entry {
+            path: without_trailing_slash(path),
+            kind,
+            mode: header.mode()?,
+            uid: owner(pax.uid.map_or_else(|| header.uid(), Ok)?)?,
+            gid: owner(pax.gid.map_or_else(|| header.gid(), Ok)?)?,
+            mtime: pax.mtime.map_or_else(|| header.mtime().map(|seconds| (seconds, 0)), Ok)?,
+            size_bytes,
+            xattrs: pax.xattrs,
+        })
+    }
+
+    /// The next block that is not zero; `None` at the end, which is two zero blocks or the end of the stream.
+    fn header_block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
+        if self.is_done {
+            return Ok(None);
+        }
+        self.header_offset = self.offset;
+        let Some(block) = self.block()? else { return Ok(None) };
+        if block != [0; BLOCK_BYTES] {
+            return Ok(Some(block));
+        }
+        self.is_done = true;
+        match self.block()? {
+            Some(second) if second != [0; BLOCK_BYTES] => {
+                Err(self.format("a single zero block among entries"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
+        while self.end - self.start < BLOCK_BYTES {
+            if self.fill()? == 0 {
+                return if self.start == self.end {
+                    Ok(None)
+                } else {
+                    Err(Error::Truncated { offset: self.offset })
+                };
+            }
+        }
+        let mut block = [0; BLOCK_BYTES];
+        block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK_BYTES]);
+        self.advance(BLOCK_BYTES);
+        Ok(Some(block))
+    }
+
+    /// The data of an extension header.
+    fn extension(&mut self, size_bytes: u64) -> Result<Vec<u8>> {
+        if size_bytes > MAX_EXTENSION_BYTES {
+            let reason = format!("an extended header of {size_bytes} bytes, more than {MAX_EXTENSION_BYTES}");
+            return Err(self.format(reason));
+        }
+        self.data_left = size_bytes;
+        self.padding = size_bytes.next_multiple_of(BLOCK_BYTES as u64) - size_bytes;
+        let mut payload = Vec::new();
+        loop {
+            let chunk = self.next_chunk()?;
+            if chunk.is_empty() {
+                break;
+            }
+            payload.extend_from_slice(chunk);
+        }
+        self.skip_data()?;
+        Ok(payload)
+    }
+
+    fn skip_data(&mut self) -> Result<()> {
+        self.data_left += std::mem::take(&mut self.padding); // the sum fits: sizes are refused above 2^63
+        while self.data_left > 0 {
+            self.next_chunk()?;
+        }
+        Ok(())
+    }
+
+    /// Reads more into the buffer; what is in it moves to its front only when there is no room behind it.
+    fn fill(&mut self) -> Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        loop {
+            match self.inner.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Read { source }),
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.start += count;
+        self.offset += count as u64;
+    }
+
+    fn format(&self, reason: impl Into<String>) -> Error {
+        Error::Format { offset: self.header_offset, reason: reason.into() }
+    }
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if self.data_left == 0 || target.is_empty() {
+            return Ok(0);
+        }
+        if self.start == self.end && self.fill().map_err(io::Error::other)? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                Error::Truncated { offset: self.offset },
+            ));
+        }
+        let left = usize::try_from(self.data_left).unwrap_or(usize::MAX);
+        let length = target.len().min(self.end - self.start).min(left);
+        target[..length].copy_from_slice(&self.buffer[self.start..self.start + length]);
+        self.advance(length);
+        self.data_left -= length as u64;
+        Ok(length)
+    }
+}
+
+/// The size of an entry, when header and PAX records agree on it (CVE-2025-62518 is a reader that took the other one).
+fn one_size(header: u64, pax: Option<u64>) -> Result<u64, String> {
+    let size_bytes = match pax {
+        None => header,
+        Some(pax) if header == pax || header == 0 || pax > MAX_OCTAL_SIZE => pax,
+        Some(pax) => return Err(format!("two sizes for one entry: {header} in the header, {pax} in PAX")),
+    };
+    if size_bytes > i64::MAX.cast_unsigned() - BLOCK_BYTES as u64 {
+        return Err(format!("an entry of {size_bytes} bytes"));
+    }
+    Ok(size_bytes)
+}
+
+fn kind(header: &Header<'_>, path: &[u8], target: Vec<u8>) -> Result<EntryKind, String> {
+    let target = PathBuf::from(OsString::from_vec(target));
+    Ok(match header.type_flag() {
+        // Before POSIX, a folder was a file whose name ended so.
+        0 | b'0' if path.ends_with(b"/") => EntryKind::Directory,
+        0 | b'0' | b'7' => EntryKind::File,
+        b'1' | b'2' if target.as_os_str().is_empty() => return Err("a link without target".to_owned()),
+        b'1' => EntryKind::Hardlink { target },
+        b'2' => EntryKind::Symlink { target },
+        b'3' => header.device().map(|(major, minor)| EntryKind::CharDevice { major, minor })?,
+        b'4' => header.device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
+        b'5' => EntryKind::Directory,
+        b'6' => EntryKind::Fifo,
+        b'S' => return Err("sparse file".to_owned()),
+        other => return Err(format!("unknown type of entry: {:?}", char::from(other))),
+    })
+}
+
+/// An owner that Linux can store; 2^32 - 1 means "unchanged" to it.
+fn owner(id: i64) -> Result<u32, String> {
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| format!("owner {id} out of range"))
+}
+
+fn without_trailing_slash(mut path: Vec<u8>) -> PathBuf {
+    while path.len() > 1 && path.ends_with(b"/") {
+        path.pop();
+    }
+    PathBuf::from(OsString::from_vec(path))
+}

@@ -1,0 +1,84 @@
+//! What can go wrong when a container is made, told apart as far as the exit code of `run` and `exec` needs it.
+
+use std::io;
+
+use crate::seccomp::CompileError;
+
+/// The result of a runtime operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A container or process that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error(transparent)]
+    Sys(#[from] carrack_sys::Error),
+    /// The spec asks for what cannot be had.
+    #[error("cannot use the container's spec: {reason}")]
+    Spec {
+        /// What was expected and what was got.
+        reason: String,
+    },
+    /// The seccomp profile cannot be compiled.
+    #[error("cannot use the container's seccomp profile: {0}")]
+    Seccomp(#[from] CompileError),
+    /// The program does not exist in the container.
+    #[error("cannot start {program}: not found in the container")]
+    NotFound {
+        /// The first argument of the process.
+        program: String,
+    },
+    /// The program exists and cannot be executed.
+    #[error("cannot start {program}: {source}")]
+    NotExecutable {
+        /// The first argument of the process.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The container's first process failed or was killed before it became the container's program.
+    #[error("cannot set up the container: {message}")]
+    Setup {
+        /// The error inside the container.
+        message: String,
+    },
+    /// The program that calls the runtime could be overwritten by the container (CVE-2019-5736).
+    #[error(
+        "cannot start a container: the running executable is writable through /proc/self/exe; \
+         it must be started from the descriptor that executable::read_only returns"
+    )]
+    ExecutableWritable,
+    /// A user or group does not exist in the container's files.
+    #[error("cannot find the {kind} {name} in the container's {file}")]
+    UnknownUser {
+        /// "user" or "group".
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// Where it was sought.
+        file: &'static str,
+    },
+    /// A text that is not `user[:group]`.
+    #[error("cannot use {text:?} as a user: {reason}")]
+    InvalidUser {
+        /// The text.
+        text: String,
+        /// What was expected.
+        reason: &'static str,
+    },
+}
+
+impl Error {
+    /// The exit code that `docker run` has for this failure: 127, 126 or 125.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotFound { .. } => 127,
+            Self::NotExecutable { .. } => 126,
+            _ => 125,
+        }
+    }
+
+    pub(crate) fn spec(reason: impl Into<String>) -> Self {
+        Self::Spec { reason: reason.into() }
+    }
+}

@@ -1,0 +1,165 @@
+//! What the first process of a container does between its clone and its program.
+//!
+//! The order is the safety: the root filesystem is complete and entered before anything of the image can run.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use carrack_sys::IoContext;
+use carrack_sys::mount::{Attributes, Propagation, attach_over_root, set_attributes};
+use carrack_sys::process::{namespace, unshare};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::process::DumpableBehavior;
+use rustix::thread::CapabilitySet;
+
+use crate::Result;
+use crate::cgroup::View;
+use crate::channel::{Channel, Signal};
+use crate::console::Console;
+use crate::devices::{self, PlannedDevice};
+use crate::masks::{self, Masks};
+use crate::mounts::PlannedMount;
+use crate::namespaces::Namespaces;
+use crate::process::PlannedProcess;
+use crate::rootfs::Rootfs;
+use crate::sysctl::Sysctls;
+
+/// All that the first process needs, opened and checked by its parent.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub namespaces: Namespaces,
+    pub mounts: Vec<PlannedMount>,
+    pub devices: Vec<PlannedDevice>,
+    pub masks: Masks,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    pub readonly_rootfs: bool,
+    pub propagation: Option<Propagation>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub sysctls: Sysctls,
+    pub cgroup: Option<View>,
+    pub process: PlannedProcess,
+}
+
+/// Child: becomes the container's program, or says why not.
+pub(crate) fn run(mut plan: Plan, rootfs: OwnedFd, channel: Channel) -> (crate::Error, Channel) {
+    match plan.set_up(rootfs, &channel) {
+        Ok(()) => plan.process.run(channel),
+        Err(error) => (error, channel),
+    }
+}
+
+impl Plan {
+    fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<()> {
+        rustix::process::umask(Mode::empty());
+        rustix::process::setsid().during("make", "a session")?;
+        self.enter_namespaces(channel)?;
+        // Nothing of the runtime can be read or changed by a process of the container from here to the exec.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .during("make undumpable", "the process")?;
+        detach_from_host()?;
+        attach_over_root(rootfs.as_fd())?;
+        let rootfs = Rootfs::new(rootfs);
+        let proc = self.sysctls.open_proc()?;
+        self.fill(&rootfs, channel)?;
+        self.restrict(&rootfs)?;
+        enter(&rootfs)?;
+        self.set_names()?;
+        channel.expect(Signal::Start)?;
+        self.sysctls.apply(proc.as_ref())
+    }
+
+    fn enter_namespaces(&self, channel: &Channel) -> Result<()> {
+        self.namespaces.join_in_child()?;
+        if self.namespaces.has_new(namespace::USER) {
+            channel.expect(Signal::OwnersMapped)?;
+            let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+            rustix::thread::set_thread_res_gid(gid, gid, gid)
+                .during("become", "root of the user namespace")?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)
+                .during("become", "root of the user namespace")?;
+        }
+        Ok(())
+    }
+
+    /// Mounts, devices, console.
+    fn fill(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
+        let (late, early): (Vec<_>, Vec<_>) = self.mounts.iter().partition(|mount| mount.needs_cgroup());
+        early.into_iter().try_for_each(|mount| mount.place(rootfs, None))?;
+        if self.mounts.iter().any(PlannedMount::is_new_dev) {
+            devices::place(rootfs, &self.devices)?;
+        }
+        if self.process.wants_console() {
+            let console = Console::open(rootfs, self.process.console_size, self.process.uid)?;
+            console.place(rootfs)?;
+            channel.send_console(console.master.as_fd())?;
+            console.take()?;
+        } else {
+            self.process.take_streams()?;
+        }
+        // A cgroup namespace begins at the cgroup of the process that makes it.
+        channel.expect(Signal::Placed)?;
+        if self.namespaces.has_new(namespace::CGROUP) {
+            unshare(namespace::CGROUP).during("make", "a cgroup namespace")?;
+        }
+        late.into_iter().try_for_each(|mount| mount.place(rootfs, self.cgroup.as_ref()))
+    }
+
+    fn restrict(&mut self, rootfs: &Rootfs) -> Result<()> {
+        make_working_directory(rootfs, &self.process.cwd)?;
+        masks::make_read_only(rootfs, &self.readonly_paths)?;
+        self.masks.apply(rootfs, &self.masked_paths)?;
+        let mut attributes = MountAttrFlags::empty();
+        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, self.readonly_rootfs);
+        // An image may hold device files. Who may not make a device does not get to use those either.
+        let may_make_devices = self.process.grant.bounding.contains(CapabilitySet::MKNOD);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !may_make_devices);
+        set_attributes(rootfs.as_fd(), Attributes::set(attributes), false)?;
+        if let Some(propagation) = self.propagation {
+            set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), true)?;
+        }
+        Ok(())
+    }
+
+    fn set_names(&self) -> Result<()> {
+        if let Some(name) = &self.hostname {
+            rustix::system::sethostname(name.as_bytes()).during("set the host name", name)?;
+        }
+        if let Some(name) = &self.domainname {
+            rustix::system::setdomainname(name.as_bytes()).during("set the domain name", name)?;
+        }
+        Ok(())
+    }
+}
+
+/// No mount of the container reaches the host, nor the reverse.
+fn detach_from_host() -> Result<()> {
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", "/")?;
+    Ok(set_attributes(root.as_fd(), Attributes::propagation(Propagation::Private), true)?)
+}
+
+/// An image need not hold the folder that its config names. On a read-only root it must.
+fn make_working_directory(rootfs: &Rootfs, cwd: &Path) -> Result<()> {
+    match rootfs.root().create_dir_all(cwd, 0o755) {
+        Err(error) if error.source.kind() != std::io::ErrorKind::ReadOnlyFilesystem => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Makes `rootfs` the root and forgets the host's tree. The new root lies over the old one, so the old one ends up
+/// over the new one, from where it is taken away: no folder in the image is needed to hold it.
+fn enter(rootfs: &Rootfs) -> Result<()> {
+    rustix::process::fchdir(rootfs.as_fd()).during("enter", "the root filesystem")?;
+    rustix::process::pivot_root(".", ".").during("change", "the root")?;
+    unmount(".", UnmountFlags::DETACH).during("detach", "the host's root")?;
+    rustix::process::chdir("/").during("enter", "/")?;
+    Ok(())
+}
+
+/// The end of the child.
+pub(crate) fn fail((error, channel): (crate::Error, Channel)) -> ! {
+    channel.send_error(&error);
+    std::process::exit(error.exit_code())
+}

@@ -1,0 +1,283 @@
+//! Creating and starting a container: the parent's side.
+//!
+//! The caller is a process of one thread that was started from [`crate::executable::read_only`].
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use carrack_sys::IoContext;
+use carrack_sys::mount::{Attributes, Propagation, set_attributes};
+use carrack_sys::process::{Cloned, clone_process, namespace, send_signal, wait_pidfd};
+use oci_spec::runtime::{LinuxIdMapping, Process, Root, Spec};
+use rustix::process::{Pid, WaitIdStatus};
+
+use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Signal};
+use crate::init::{self, Plan};
+use crate::masks::Masks;
+use crate::namespaces::Namespaces;
+use crate::process::{PlannedProcess, Stdio};
+use crate::rlimits::ClampedRlimit;
+use crate::sysctl::Sysctls;
+use crate::{Error, Result, devices, executable, mounts};
+
+/// What a container is made of.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The spec. Its `root.path`, `hooks`, `annotations` and `linux.cgroupsPath` and `linux.resources` are not
+    /// looked at: the caller has acted on them.
+    pub spec: &'a Spec,
+    /// A detached mount whose root becomes the container's root.
+    pub rootfs: OwnedFd,
+    /// Standard streams of the first process.
+    pub stdio: Stdio,
+    /// Where the container is put; `None` leaves it in the caller's cgroup.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Whether a small reaper is process 1 and the program its child (`--init`).
+    pub reaper: bool,
+}
+
+/// Clones the container's first process, which sets the container up and then waits for [`Init::start`].
+///
+/// When this returns, the namespaces exist and the process is in its cgroup; an error in the set-up that goes on
+/// meanwhile is reported by `start`.
+pub fn create(launch: Launch<'_>) -> Result<Init> {
+    executable::require_read_only()?;
+    let Launch { spec, rootfs, stdio, cgroup, reaper } = launch;
+    let plan = plan(spec, stdio, cgroup, reaper)?;
+    set_attributes(rootfs.as_fd(), Attributes::propagation(Propagation::Private), true)?;
+    let (channel, child_channel) = Channel::pair()?;
+    plan.namespaces.join_for_children()?;
+    let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
+    let cloned = clone_process(plan.namespaces.at_clone(), v2_folder.as_ref().map(AsFd::as_fd));
+    match cloned.during("clone", "the container's first process")? {
+        Cloned::Child => {
+            drop(channel);
+            init::fail(init::run(plan, rootfs, child_channel))
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(child_channel);
+            let maps_owners = plan.namespaces.has_new(namespace::USER);
+            let init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped);
+            if maps_owners {
+                init.map_owners(spec)?;
+            }
+            init.place(cgroup, spec.process().as_ref().and_then(Process::oom_score_adj))?;
+            Ok(init)
+        }
+    }
+}
+
+fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Result<Plan> {
+    let linux = spec.linux().as_ref().ok_or_else(|| Error::spec("expected the section linux, got none"))?;
+    let process = spec.process().as_ref().ok_or_else(|| Error::spec("expected a process, got none"))?;
+    let namespaces = Namespaces::plan(spec)?;
+    let own_names = namespaces.has_new(namespace::UTS);
+    if (spec.hostname().is_some() || spec.domainname().is_some()) && !own_names {
+        return Err(Error::spec("a host name needs a UTS namespace of the container's own"));
+    }
+    Ok(Plan {
+        mounts: mounts::plan(spec)?,
+        devices: devices::plan(spec, namespaces.has_new(namespace::USER))?,
+        masks: Masks::plan()?,
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        readonly_rootfs: spec.root().as_ref().and_then(Root::readonly).unwrap_or(false),
+        propagation: linux.rootfs_propagation().as_deref().and_then(propagation),
+        hostname: spec.hostname().clone(),
+        domainname: spec.domainname().clone(),
+        sysctls: Sysctls::plan(spec, &namespaces)?,
+        cgroup: cgroup.map(Cgroup::view),
+        process: PlannedProcess::new(process, linux.seccomp().as_ref(), stdio, reaper)?,
+        namespaces,
+    })
+}
+
+fn propagation(text: &str) -> Option<Propagation> {
+    match text {
+        "shared" | "rshared" => Some(Propagation::Shared),
+        "slave" | "rslave" => Some(Propagation::Slave),
+        "unbindable" | "runbindable" => Some(Propagation::Unbindable),
+        _ => None,
+    }
+}
+
+/// A child process. Dropping it while it may run leaves it alone; [`Init`] kills it.
+#[derive(Debug)]
+struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    ended: bool,
+}
+
+/// A container whose program has not been executed yet. Dropping it ends the container.
+#[derive(Debug)]
+pub struct Init {
+    child: Child,
+    /// `None` once started.
+    channel: Option<Channel>,
+    clamped_rlimits: Vec<ClampedRlimit>,
+}
+
+impl Init {
+    pub(crate) fn new(
+        pid: Pid,
+        pidfd: OwnedFd,
+        channel: Channel,
+        clamped_rlimits: Vec<ClampedRlimit>,
+    ) -> Self {
+        Self { child: Child { pid, pidfd, ended: false }, channel: Some(channel), clamped_rlimits }
+    }
+
+    /// Gives the child's user namespace the mappings of the spec and tells it.
+    fn map_owners(&self, spec: &Spec) -> Result<()> {
+        let linux = spec.linux().as_ref();
+        for (file, mappings) in [
+            ("uid_map", linux.and_then(|linux| linux.uid_mappings().as_deref())),
+            ("gid_map", linux.and_then(|linux| linux.gid_mappings().as_deref())),
+        ] {
+            write_mappings(self.child.pid, file, mappings.unwrap_or_default())?;
+        }
+        self.signal(Signal::OwnersMapped)
+    }
+
+    /// Puts the child into its cgroup and tells it.
+    pub(crate) fn place(&self, cgroup: Option<&Cgroup>, oom_score: Option<i32>) -> Result<()> {
+        if let Some(score) = oom_score {
+            write_proc(self.child.pid, "oom_score_adj", &score.to_string())?;
+        }
+        if let Some(cgroup) = cgroup {
+            cgroup.add_to_v1(self.pid())?;
+        }
+        self.signal(Signal::Placed)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.channel.as_ref().map_or(Ok(()), |channel| channel.signal(signal))
+    }
+
+    /// The process id on the host.
+    pub fn pid(&self) -> i32 {
+        self.child.pid.as_raw_pid()
+    }
+
+    /// A handle of the process.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Limits that could not be given as asked for.
+    pub fn clamped_rlimits(&self) -> &[ClampedRlimit] {
+        &self.clamped_rlimits
+    }
+
+    /// The network namespace that the container is in.
+    pub fn network_namespace(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/net", self.pid());
+        Ok(fs::File::open(&path).during("open the network namespace", &path)?.into())
+    }
+
+    /// Executes the program; returns when it runs, or with the reason why it or the set-up failed.
+    pub fn start(mut self) -> Result<Running> {
+        let channel = self.channel.take().ok_or_else(|| Error::spec("started twice"))?;
+        channel.signal(Signal::Start)?;
+        match channel.outcome() {
+            Ok(console) => {
+                self.child.ended = true; // not ours to kill any more
+                let pidfd = self.child.pidfd.try_clone().during("duplicate", "the pidfd")?;
+                Ok(Running { child: Child { pid: self.child.pid, pidfd, ended: false }, console })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        if !self.child.ended {
+            self.channel = None;
+            let _ = send_signal(self.child.pidfd.as_fd(), SIGKILL);
+            let _ = wait_pidfd(self.child.pidfd.as_fd());
+        }
+    }
+}
+
+const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
+
+/// A container or process whose program runs. Dropping it does not end the program.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// The master of the terminal, where one was asked for.
+    pub console: Option<OwnedFd>,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl ExitStatus {
+    /// The exit code as Docker reports it: 128 and the signal's number for a killed program.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+impl Running {
+    /// The process id on the host.
+    pub fn pid(&self) -> i32 {
+        self.child.pid.as_raw_pid()
+    }
+
+    /// A handle of the process; readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Sends a signal by number.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        match send_signal(self.pidfd(), signal) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+            result => Ok(result.during("send a signal to", format!("process {}", self.pid()))?),
+        }
+    }
+
+    /// Waits until the program has ended and takes its status.
+    pub fn wait(self) -> Result<ExitStatus> {
+        let status = wait_pidfd(self.pidfd()).during("wait for", format!("process {}", self.pid()))?;
+        Ok(exit_status(&status))
+    }
+}
+
+fn exit_status(status: &WaitIdStatus) -> ExitStatus {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitStatus::Exited(code),
+        (None, signal) => ExitStatus::Signaled(signal.unwrap_or(SIGKILL)),
+    }
+}
+
+/// Writes the mappings of a new user namespace by one write (user_namespaces(7)).
+fn write_mappings(pid: Pid, file: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
+    if mappings.is_empty() {
+        return Err(Error::spec(format!("a user namespace needs mappings, got none for the {file}")));
+    }
+    let line = |one: &LinuxIdMapping| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size());
+    write_proc(pid, file, &mappings.iter().map(line).collect::<String>())
+}
+
+fn write_proc(pid: Pid, file: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/{}/{file}", pid.as_raw_pid());
+    let opened = fs::File::options().write(true).open(&path);
+    Ok(opened
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .during("write to", &path)?)
+}

@@ -1,0 +1,45 @@
+//! An OCI runtime as a library: containers from a [`oci_spec::runtime::Spec`] and a detached mount.
+//!
+//! ```text
+//! caller (one thread)                 first process of the container
+//!   create: plan = spec -> data,
+//!           sources opened
+//!           clone3 ───────────────────▶ namespaces joined, rootfs attached, mounts, devices, console
+//!           owners mapped, cgroups ───▶ cgroup mounts, read-only and masked paths, pivot_root
+//!   (network attached by the caller)
+//!   start: ───────────────────────────▶ kernel parameters, limits, capabilities, user, seccomp
+//!          ◀── runs, or why not ─────── exec
+//!   wait
+//! ```
+//!
+//! carrack makes no mount in the host's mount namespace. The parent only opens descriptors; the child places them.
+//! The order of the child's steps is in `init.rs` and `process.rs`, one function each.
+
+pub mod capabilities;
+pub mod cgroup;
+mod channel;
+mod console;
+mod devices;
+mod error;
+mod exec;
+pub mod executable;
+mod init;
+mod launch;
+mod masks;
+mod mounts;
+mod namespaces;
+mod process;
+mod reaper;
+mod rlimits;
+mod rootfs;
+pub mod seccomp;
+pub mod spec;
+mod sysctl;
+mod user;
+
+pub use error::{Error, Result};
+pub use exec::{Exec, exec};
+pub use launch::{ExitStatus, Init, Launch, Running, create};
+pub use process::Stdio;
+pub use rlimits::ClampedRlimit;
+pub use user::{User, resolve_user};

@@ -1,0 +1,252 @@
+//! The last steps of every process of a container, the first and those of `exec`: give up what it may not have,
+//! then become the program.
+//!
+//! Everything that can be computed is computed by the parent; here are system calls only.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use carrack_sys::IoContext;
+use carrack_sys::process as sys;
+use carrack_sys::seccomp::{Instruction, load};
+use oci_spec::runtime::{Box as Size, LinuxSeccomp, LinuxSeccompFilterFlag, Process};
+use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+
+use crate::capabilities::Grant;
+use crate::channel::Channel;
+use crate::rlimits::Rlimits;
+use crate::{Error, Result, reaper};
+
+/// Standard input, output and error of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Descriptors of the caller.
+    Streams {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A terminal in the container's devpts, of the size that the spec's process has; the caller gets its master.
+    Console,
+}
+
+/// A process of the spec in the form that system calls take.
+#[derive(Debug)]
+pub(crate) struct PlannedProcess {
+    program: String,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    search_path: String,
+    pub cwd: PathBuf,
+    pub uid: u32,
+    gid: u32,
+    groups: Vec<Gid>,
+    umask: Mode,
+    pub grant: Grant,
+    no_new_privileges: bool,
+    filter: Option<(Vec<Instruction>, u32)>,
+    pub rlimits: Rlimits,
+    pub console_size: Option<Size>,
+    pub stdio: Stdio,
+    /// Whether a reaper stays as the parent of the program.
+    reaper: bool,
+}
+
+/// Where programs are sought when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl PlannedProcess {
+    pub fn new(
+        process: &Process,
+        seccomp: Option<&LinuxSeccomp>,
+        stdio: Stdio,
+        reaper: bool,
+    ) -> Result<Self> {
+        let arguments = process.args().as_deref().unwrap_or_default();
+        let program = arguments.first().filter(|program| !program.is_empty());
+        let program =
+            program.ok_or_else(|| Error::spec("expected a program to run, got no arguments"))?.clone();
+        let environment = process.env().as_deref().unwrap_or_default();
+        let path = environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        let rlimits = process.rlimits().as_deref().unwrap_or_default();
+        let own = rustix::thread::capabilities(None).during("read", "the own capabilities")?;
+        let user = process.user();
+        let groups = user.additional_gids().iter().flatten();
+        let unsupported = process.apparmor_profile().is_some() || process.selinux_label().is_some();
+        if unsupported {
+            return Err(Error::spec("AppArmor profiles and SELinux labels are not supported"));
+        }
+        Ok(Self {
+            arguments: strings(arguments)?,
+            environment: strings(environment)?,
+            search_path: path.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH).to_owned(),
+            cwd: process.cwd().clone(),
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: groups.map(|gid| Gid::from_raw(*gid)).collect(),
+            umask: Mode::from_raw_mode(user.umask().unwrap_or(0o022) & 0o777),
+            grant: Grant::new(process.capabilities().as_ref()),
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            filter: seccomp.map(filter).transpose()?,
+            rlimits: Rlimits::plan(rlimits, own.effective.contains(CapabilitySet::SYS_RESOURCE)),
+            console_size: process.console_size(),
+            program,
+            stdio,
+            reaper,
+        })
+    }
+
+    pub fn wants_console(&self) -> bool {
+        matches!(self.stdio, Stdio::Console)
+    }
+
+    /// Child: makes the streams of the caller those of the process.
+    pub fn take_streams(&self) -> Result<()> {
+        let Stdio::Streams { stdin, stdout, stderr } = &self.stdio else { return Ok(()) };
+        for stream in [stdin, stdout, stderr] {
+            self.own_pipe(stream)?;
+        }
+        let dup = |result: rustix::io::Result<()>| result.during("duplicate", "a standard stream");
+        dup(rustix::stdio::dup2_stdin(stdin))?;
+        dup(rustix::stdio::dup2_stdout(stdout))?;
+        Ok(dup(rustix::stdio::dup2_stderr(stderr))?)
+    }
+
+    /// A program that is not root opens /dev/stdout anew, which for a pipe needs its permission.
+    fn own_pipe(&self, stream: &OwnedFd) -> Result<()> {
+        let mode = fstat(stream).during("examine", "a standard stream")?.st_mode;
+        if self.uid != 0 && FileType::from_raw_mode(mode) == FileType::Fifo {
+            match fchown(stream.as_fd(), Some(Uid::from_raw(self.uid)), None) {
+                Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+                Err(error) => Err(error).during("change the owner of", "a standard stream")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Child: becomes the program; returns only the reason why not.
+    pub fn run(&self, channel: Channel) -> (Error, Channel) {
+        let result = self
+            .give_up_privileges(&channel)
+            .and_then(|()| if self.reaper { self.execute_below_reaper(&channel) } else { self.execute() });
+        let Err(error) = result;
+        (error, channel)
+    }
+
+    fn give_up_privileges(&self, channel: &Channel) -> Result<()> {
+        sys::reset_signals().during("reset", "the signals")?;
+        self.rlimits.apply()?;
+        match sys::join_new_session_keyring() {
+            Ok(()) => {}
+            // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
+            Err(error) if is_any(&error, &[Errno::NOSYS, Errno::DQUOT, Errno::PERM]) => {}
+            Err(error) => Err(error).during("join", "a new session keyring")?,
+        }
+        sys::close_on_exec_from(3).during("close", "the descriptors")?;
+        if !self.no_new_privileges {
+            // Loading needs CAP_SYS_ADMIN then, so that a set-uid program is not started below a filter that
+            // confuses it; the calls that follow are therefore filtered too.
+            self.load_filter()?;
+        }
+        self.grant.drop_bounding()?;
+        self.become_user()?;
+        self.grant.apply()?;
+        self.enter_working_directory()?;
+        rustix::process::umask(self.umask);
+        channel.executing()?;
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
+            self.load_filter()?;
+        }
+        Ok(())
+    }
+
+    fn load_filter(&self) -> Result<()> {
+        let Some((filter, flags)) = &self.filter else { return Ok(()) };
+        Ok(load(filter, *flags).during("load", "the seccomp filter")?)
+    }
+
+    fn become_user(&self) -> Result<()> {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        rustix::thread::set_keep_capabilities(true).during("keep", "the capabilities")?;
+        rustix::thread::set_thread_groups(&self.groups).during("set", "the supplementary groups")?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).during("set", format!("the group {}", self.gid))?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).during("set", format!("the user {}", self.uid))?;
+        Ok(())
+    }
+
+    /// As the user that the process runs as. The kernel's own name of the folder must lie below the root: a
+    /// descriptor of a folder of the host, reached through /proc/self/fd, would not (CVE-2024-21626).
+    fn enter_working_directory(&self) -> Result<()> {
+        rustix::process::chdir(&self.cwd).during("enter the working directory", &self.cwd)?;
+        let name = sys::kernel_working_directory().during("examine the working directory", &self.cwd)?;
+        if name.starts_with(b"/") {
+            return Ok(());
+        }
+        let shown = self.cwd.display();
+        Err(Error::spec(format!("expected a working directory in the container, got {shown} outside of it")))
+    }
+
+    fn execute_below_reaper(&self, channel: &Channel) -> Result<Infallible> {
+        match reaper::split().during("fork", "the program")? {
+            reaper::Side::Program => self.execute(),
+            // The end of the socket is how the starter knows that the program runs.
+            reaper::Side::Reaper(child) => reaper::run(child, channel),
+        }
+    }
+
+    /// As execvp(3): every folder of PATH, and "not executable" rather than "not found" when one has it.
+    fn execute(&self) -> Result<Infallible> {
+        let candidates: Vec<PathBuf> = if self.program.contains('/') {
+            vec![PathBuf::from(&self.program)]
+        } else {
+            self.search_path.split(':').map(|folder| Path::new(folder).join(&self.program)).collect()
+        };
+        let mut denied = None;
+        for candidate in candidates {
+            let path = CString::new(candidate.into_os_string().into_encoded_bytes()).unwrap_or_default();
+            let error = sys::execute(&path, &self.arguments, &self.environment);
+            match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                io::ErrorKind::PermissionDenied => denied = Some(error),
+                _ => return Err(Error::NotExecutable { program: self.program.clone(), source: error }),
+            }
+        }
+        let program = self.program.clone();
+        Err(match denied {
+            Some(source) => Error::NotExecutable { program, source },
+            None => Error::NotFound { program },
+        })
+    }
+}
+
+fn is_any(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn strings(texts: &[String]) -> Result<Vec<CString>> {
+    let convert = |text: &String| CString::new(text.as_str());
+    let strings = texts.iter().map(convert).collect::<std::result::Result<_, _>>();
+    strings.map_err(|_| Error::spec("expected arguments and environment without zero bytes"))
+}
+
+fn filter(profile: &LinuxSeccomp) -> Result<(Vec<Instruction>, u32)> {
+    let flags = profile.flags().iter().flatten().fold(0, |flags, flag| {
+        flags
+            | match flag {
+                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
+                LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
+                LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
+                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
+            }
+    });
+    Ok((crate::seccomp::compile(profile)?, flags))
+}

@@ -1,0 +1,103 @@
+//! How a snapshot is seen: opened as a detached mount, which no mount namespace has.
+//!
+//! Invariant: no path is part of a mount option, so that none can be misread as one, be cut, or be too long.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use carrack_sys::mount::{Attributes, Filesystem, clone_path, set_attributes};
+use carrack_sys::rooted::Root;
+use carrack_sys::tree;
+use rustix::mount::MountAttrFlags;
+
+use crate::Result;
+
+/// What must be switched off for the upper folder to be all that changed: no renamed folder that points at a lower
+/// one, no file whose data stay below, no index of inodes.
+const PLAIN_UPPER: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")];
+
+/// What is mounted to see a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mount {
+    /// An overlay of folders; read-only without `upper`, and then of at least two.
+    Overlay {
+        /// The read-only folders, topmost first.
+        lowers: Vec<PathBuf>,
+        /// Where changes go.
+        upper: Option<PathBuf>,
+        /// A folder on the file system of `upper` for overlayfs itself.
+        work: Option<PathBuf>,
+        /// Changes need not survive a loss of power, so `fsync` in the mount does nothing: for build steps.
+        volatile: bool,
+    },
+    /// A folder as it is.
+    Bind {
+        /// The folder.
+        source: PathBuf,
+        /// Whether it can be written to.
+        read_only: bool,
+    },
+}
+
+impl Mount {
+    /// The same with `fsync` switched off, where the kernel can: whoever needs the result syncs it as a whole.
+    pub fn volatile(mut self) -> Self {
+        if let Self::Overlay { upper: Some(_), volatile, .. } = &mut self {
+            *volatile = true;
+        }
+        self
+    }
+
+    /// Makes the detached mount and returns its root. The mount ends with the last descriptor of it.
+    ///
+    /// It is a folder to all calls that take one (`openat2`, `fstatat` ...), and can be moved into a mount namespace.
+    pub fn open(&self) -> Result<OwnedFd> {
+        match self {
+            Self::Overlay { lowers, upper, work, volatile } => {
+                let upper = upper.as_deref().zip(work.as_deref());
+                overlay(lowers, upper, *volatile)
+            }
+            Self::Bind { source, read_only } => {
+                let mount = clone_path(source, false)?;
+                if *read_only {
+                    let attributes = Attributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+                    set_attributes(mount.as_fd(), attributes, false)?;
+                }
+                Ok(mount)
+            }
+        }
+    }
+
+    /// [`Mount::open`], as a root to resolve paths below.
+    pub fn open_root(&self) -> Result<Root> {
+        Ok(Root::from_fd(self.open()?, "/"))
+    }
+}
+
+fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
+    let mut filesystem = Filesystem::new("overlay")?.option("source", "overlay")?;
+    for lower in lowers {
+        filesystem = folder_option(filesystem, "lowerdir+", lower)?;
+    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if let Some((upper, work)) = upper {
+        // What a volatile mount leaves there to be refused after a crash; the snapshot's owner decides that, not we.
+        tree::remove_tree(&work.join("work/incompat"))?;
+        filesystem = folder_option(filesystem, "upperdir", upper)?;
+        filesystem = folder_option(filesystem, "workdir", work)?;
+        attributes = MountAttrFlags::empty();
+    }
+    for (key, value) in PLAIN_UPPER {
+        filesystem = filesystem.option(key, value)?;
+    }
+    if volatile {
+        filesystem = filesystem.flag("volatile")?;
+    }
+    Ok(filesystem.mount(attributes)?)
+}
+
+/// Gives overlayfs a folder by its descriptor: a string of fixed form, whatever the path is.
+fn folder_option(filesystem: Filesystem, key: &str, path: &Path) -> Result<Filesystem> {
+    let folder = Root::open(path)?;
+    Ok(filesystem.option(key, &format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()))?)
+}

@@ -1,0 +1,80 @@
+//! What a snapshot stands on, in a file beside its files.
+//!
+//! Invariant: one read tells all folders of a mount, however many layers there are.
+
+use std::path::Path;
+
+use carrack_oci::ChainId;
+use carrack_sys::atomic::{self, Durability};
+use carrack_sys::tree::Usage;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+const NAME: &str = "record.json";
+
+/// The record of one snapshot, committed or not.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// All snapshots below, the parent first.
+    pub ancestors: Vec<ChainId>,
+    /// How many of these, from the parent on, can be seen: an opaque layer hides all below it.
+    pub visible_count: usize,
+    /// A view is not written to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_view: bool,
+    /// What a committed snapshot holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<RecordedUsage>,
+}
+
+/// [`Usage`] as a record has it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct RecordedUsage {
+    size_bytes: u64,
+    inodes: u64,
+}
+
+impl From<Usage> for RecordedUsage {
+    fn from(usage: Usage) -> Self {
+        Self { size_bytes: usage.size_bytes, inodes: usage.inodes }
+    }
+}
+
+impl From<RecordedUsage> for Usage {
+    fn from(usage: RecordedUsage) -> Self {
+        Self { size_bytes: usage.size_bytes, inodes: usage.inodes }
+    }
+}
+
+impl Record {
+    /// Reads the record of the snapshot in `folder`; `None` when there is no such snapshot.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let Some(bytes) = atomic::read(&folder.join(NAME))? else { return Ok(None) };
+        let name = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
+    }
+
+    /// Writes the record; it becomes durable with the files beside it.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let bytes =
+            serde_json::to_vec(self).map_err(|source| Error::Record { name: NAME.to_owned(), source })?;
+        Ok(atomic::write(&folder.join(NAME), &bytes, 0o600, Durability::Volatile)?)
+    }
+
+    /// The record of a new snapshot on the one that `self` is of.
+    pub fn child(mut self, id: &ChainId) -> Self {
+        self.ancestors.insert(0, id.clone());
+        Self { ancestors: self.ancestors, visible_count: self.visible_count + 1, is_view: false, usage: None }
+    }
+
+    /// What the snapshot stands on.
+    pub fn parent(&self) -> Option<&ChainId> {
+        self.ancestors.first()
+    }
+
+    /// The snapshots below that can be seen, topmost first.
+    pub fn visible(&self) -> &[ChainId] {
+        &self.ancestors[..self.visible_count.min(self.ancestors.len())]
+    }
+}

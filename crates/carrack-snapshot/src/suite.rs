@@ -1,0 +1,260 @@
+//! What every snapshotter must do, as checks that any implementation can be run through.
+//!
+//! A check panics when its store breaks the contract; each wants an empty store of its own.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use carrack_layer::tar::{Entry, EntryKind, Writer};
+use carrack_oci::{ChainId, Digest};
+use carrack_sys::rooted::Root;
+
+use crate::{Error, LayerUnpacker, SnapshotKey, SnapshotName, Snapshotter};
+
+/// A store that can do all that is checked here.
+pub trait Store: Snapshotter + LayerUnpacker {}
+
+impl<S: Snapshotter + LayerUnpacker> Store for S {}
+
+/// A check and its name.
+pub type Check = (&'static str, fn(&dyn Store));
+
+/// All checks.
+pub const CHECKS: &[Check] = &[
+    ("changes of an active snapshot are committed and seen by its children", commit_and_build_on),
+    ("an active snapshot without parent is empty and writable", prepare_on_nothing),
+    ("a view shows its parent and cannot be written to", view_is_read_only),
+    ("a key is taken until it is discarded or committed", keys_are_exclusive),
+    ("what does not exist is named in the error, or removed already", absent_snapshots),
+    ("a snapshot that others stand on is not removed", removal_keeps_parents),
+    ("layers unpacked in any order are stacked in theirs", unpack_then_stack),
+    ("a layer removes and hides what is below it, also a single one", whiteouts),
+    ("a layer opaque at its root hides all below it", opaque_root),
+    ("folders that a layer does not describe look like those below", implicit_folders),
+    ("the root looks like that of the parent", root_metadata),
+    ("stacking and committing what exists already changes nothing", idempotence),
+    ("a layer that is broken leaves nothing", broken_layer),
+    ("an overlay of 120 layers shows all of them", many_layers),
+];
+
+/// Makes an entry of a test layer: `path/` is a folder, anything else a file that holds its own path.
+pub fn entry(path: &str) -> Entry {
+    let (kind, mode) = match path.ends_with('/') {
+        true => (EntryKind::Directory, 0o755),
+        false => (EntryKind::File, 0o644),
+    };
+    let size_bytes = if kind == EntryKind::File { path.len() as u64 } else { 0 };
+    let path = PathBuf::from(path.trim_end_matches('/'));
+    Entry { path, kind, mode, uid: 0, gid: 0, mtime: (1_000_000_000, 0), size_bytes, xattrs: Vec::new() }
+}
+
+/// Writes entries as a layer.
+pub fn layer(entries: &[Entry]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for entry in entries {
+        let text = entry.path.to_str().expect("test paths are text");
+        let data: &mut dyn Read = if entry.size_bytes > 0 { &mut text.as_bytes() } else { &mut io::empty() };
+        writer.append(entry, data).expect("memory takes everything");
+    }
+    writer.finish().expect("memory takes everything")
+}
+
+fn key(text: &str) -> SnapshotKey {
+    SnapshotKey::new(text).expect("test keys are valid")
+}
+
+fn chain_id(text: &str) -> ChainId {
+    ChainId(Digest::of(text.as_bytes()))
+}
+
+/// Unpacks and stacks one layer; its id is that of `name`.
+fn add_layer(store: &dyn Store, parent: Option<&ChainId>, name: &str, entries: &[Entry]) -> ChainId {
+    let id = chain_id(name);
+    let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice()).unwrap();
+    store.stack(unpacked, parent, &id).unwrap();
+    id
+}
+
+fn paths(paths: &[&str]) -> Vec<Entry> {
+    paths.iter().map(|path| entry(path)).collect()
+}
+
+/// All names that a snapshot shows, sorted by folder.
+fn shown(root: &Root) -> Vec<String> {
+    let mut names = Vec::new();
+    carrack_sys::tree::walk(root, |place| {
+        names.push(place.path().to_str().expect("test paths are text").to_owned());
+        Ok::<_, carrack_sys::Error>(true)
+    })
+    .unwrap();
+    names
+}
+
+/// What a view of a committed snapshot shows.
+fn content(store: &dyn Store, id: &ChainId) -> Vec<String> {
+    let key = SnapshotKey::unique("view");
+    let names = shown(&store.view(&key, id).unwrap().open_root().unwrap());
+    store.discard(&key).unwrap();
+    names
+}
+
+fn commit_and_build_on(store: &dyn Store) {
+    let base = add_layer(store, None, "base", &paths(&["etc/", "etc/hosts", "etc/passwd"]));
+    let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
+    root.at("etc/new").unwrap().create_file(0o600).unwrap();
+    root.at("etc/hosts").unwrap().remove().unwrap();
+    assert_eq!(shown(&root), ["etc", "etc/new", "etc/passwd"]);
+    drop(root);
+    let child = chain_id("child");
+    store.commit(&key("work"), &child).unwrap();
+    assert!(store.contains(&child).unwrap());
+    assert_eq!(content(store, &child), ["etc", "etc/new", "etc/passwd"]);
+    assert_eq!(content(store, &base), ["etc", "etc/hosts", "etc/passwd"], "the parent is as it was");
+    store.prepare(&key("work"), Some(&child)).unwrap();
+}
+
+fn prepare_on_nothing(store: &dyn Store) {
+    let root = store.prepare(&key("scratch"), None).unwrap().open_root().unwrap();
+    assert!(shown(&root).is_empty());
+    root.create_dir_all("a/b", 0o755).unwrap();
+    drop(root);
+    let again = store.mount(&key("scratch")).unwrap().open_root().unwrap();
+    assert_eq!(shown(&again), ["a", "a/b"], "it can be mounted again");
+    assert_eq!(again.metadata("/").unwrap().unwrap().mode, 0o755);
+    drop(again);
+    store.commit(&key("scratch"), &chain_id("scratch")).unwrap();
+    assert_eq!(content(store, &chain_id("scratch")), ["a", "a/b"]);
+}
+
+fn view_is_read_only(store: &dyn Store) {
+    let base = add_layer(store, None, "base", &paths(&["file"]));
+    let root = store.view(&key("view"), &base).unwrap().open_root().unwrap();
+    assert_eq!(shown(&root), ["file"]);
+    assert!(root.at("new").unwrap().create_file(0o600).is_err());
+    assert!(root.at("file").unwrap().remove().is_err());
+    assert!(root.at("file").unwrap().set_mode(0o777).is_err());
+    assert!(matches!(store.commit(&key("view"), &chain_id("x")), Err(Error::ReadOnly { .. })));
+}
+
+fn keys_are_exclusive(store: &dyn Store) {
+    store.prepare(&key("one"), None).unwrap();
+    assert!(matches!(store.prepare(&key("one"), None), Err(Error::Exists { .. })));
+    store.discard(&key("one")).unwrap();
+    store.prepare(&key("one"), None).unwrap();
+    store.commit(&key("one"), &chain_id("one")).unwrap();
+    store.prepare(&key("one"), None).unwrap();
+}
+
+fn absent_snapshots(store: &dyn Store) {
+    let absent = chain_id("absent");
+    assert!(!store.contains(&absent).unwrap());
+    assert!(matches!(store.prepare(&key("a"), Some(&absent)), Err(Error::NotFound { .. })));
+    assert!(matches!(store.view(&key("a"), &absent), Err(Error::NotFound { .. })));
+    assert!(matches!(store.usage(&absent), Err(Error::NotFound { .. })));
+    assert!(matches!(store.mount(&key("a")), Err(Error::NotActive { .. })));
+    assert!(matches!(store.commit(&key("a"), &absent), Err(Error::NotActive { .. })));
+    let unpacked = store.unpack(&key("layer"), &mut layer(&[]).as_slice()).unwrap();
+    assert!(matches!(store.stack(unpacked, Some(&absent), &chain_id("b")), Err(Error::NotFound { .. })));
+    store.discard(&key("a")).unwrap();
+    store.remove(&absent).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
+fn removal_keeps_parents(store: &dyn Store) {
+    let base = add_layer(store, None, "base", &paths(&["a"]));
+    let top = add_layer(store, Some(&base), "top", &paths(&["b"]));
+    store.prepare(&key("work"), Some(&top)).unwrap();
+    let names: Vec<_> = store.list().unwrap().into_iter().map(|info| info.name).collect();
+    let expected = [&top, &base].map(|id| SnapshotName::Committed(id.clone()));
+    assert_eq!(names, [&[SnapshotName::Key(key("work"))], &expected[..]].concat(), "children come first");
+    assert!(matches!(store.remove(&base), Err(Error::InUse { .. })));
+    assert!(matches!(store.remove(&top), Err(Error::InUse { .. })));
+    store.discard(&key("work")).unwrap();
+    store.remove(&top).unwrap();
+    store.remove(&base).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
+fn unpack_then_stack(store: &dyn Store) {
+    let mut unpacked: Vec<_> = ["three", "two", "one"]
+        .into_iter()
+        .map(|name| store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice()).unwrap())
+        .collect();
+    let mut parent = None;
+    for name in ["one", "two", "three"] {
+        let id = chain_id(name);
+        store.stack(unpacked.pop().unwrap(), parent.as_ref(), &id).unwrap();
+        parent = Some(id);
+    }
+    store.sync().unwrap();
+    let top = parent.unwrap();
+    assert_eq!(content(store, &top), ["one", "same", "three", "two"]);
+    assert_eq!(store.usage(&top).unwrap(), crate::Usage { size_bytes: 9, inodes: 2 });
+}
+
+fn whiteouts(store: &dyn Store) {
+    let base =
+        add_layer(store, None, "base", &paths(&["keep", "gone", "hidden/", "hidden/old", ".wh.never-there"]));
+    assert_eq!(content(store, &base), ["gone", "hidden", "keep", "hidden/old"]);
+    let changes = paths(&["hidden/", "hidden/.wh..wh..opq", "hidden/new", ".wh.gone"]);
+    let top = add_layer(store, Some(&base), "top", &changes);
+    assert_eq!(content(store, &top), ["hidden", "keep", "hidden/new"]);
+}
+
+fn opaque_root(store: &dyn Store) {
+    let base = add_layer(store, None, "base", &paths(&["old"]));
+    let middle = add_layer(store, Some(&base), "middle", &paths(&[".wh..wh..opq", "new"]));
+    let top = add_layer(store, Some(&middle), "top", &paths(&["newer"]));
+    assert_eq!(content(store, &middle), ["new"]);
+    assert_eq!(content(store, &top), ["new", "newer"]);
+}
+
+fn implicit_folders(store: &dyn Store) {
+    let mut described = entry("tmp/");
+    (described.mode, described.uid, described.gid) = (0o1777, 7, 8);
+    let base = add_layer(store, None, "base", &[described]);
+    let top = add_layer(store, Some(&base), "top", &paths(&["tmp/a/file"]));
+    let root = store.view(&key("view"), &top).unwrap().open_root().unwrap();
+    let tmp = root.metadata("tmp").unwrap().unwrap();
+    assert_eq!((tmp.mode, tmp.uid, tmp.gid, tmp.mtime), (0o1777, 7, 8, (1_000_000_000, 0)));
+    let new = root.metadata("tmp/a").unwrap().unwrap();
+    assert_eq!((new.mode, new.uid, new.gid), (0o755, 0, 0));
+}
+
+fn root_metadata(store: &dyn Store) {
+    let mut described = entry("./");
+    (described.mode, described.uid) = (0o711, 5);
+    let base = add_layer(store, None, "base", &[described]);
+    let top = add_layer(store, Some(&base), "top", &paths(&["file"]));
+    let root = store.prepare(&key("work"), Some(&top)).unwrap().open_root().unwrap();
+    let metadata = root.metadata("/").unwrap().unwrap();
+    assert_eq!((metadata.mode, metadata.uid, metadata.mtime), (0o711, 5, (1_000_000_000, 0)));
+}
+
+fn idempotence(store: &dyn Store) {
+    let base = add_layer(store, None, "base", &paths(&["first"]));
+    add_layer(store, None, "base", &paths(&["second"]));
+    assert_eq!(content(store, &base), ["first"]);
+    store.prepare(&key("work"), None).unwrap();
+    store.commit(&key("work"), &base).unwrap();
+    assert_eq!(content(store, &base), ["first"]);
+    assert_eq!(store.list().unwrap().len(), 1, "the active snapshot is gone");
+}
+
+fn broken_layer(store: &dyn Store) {
+    let bytes = layer(&paths(&["a", "b"]));
+    assert!(store.unpack(&key("layer"), &mut &bytes[..700]).is_err());
+    drop(store.unpack(&key("layer"), &mut bytes.as_slice()).unwrap());
+    assert!(store.list().unwrap().is_empty());
+}
+
+fn many_layers(store: &dyn Store) {
+    let mut parent = None;
+    for number in 0..120 {
+        let name = format!("layer-{number:03}");
+        parent = Some(add_layer(store, parent.as_ref(), &name, &paths(&[&name])));
+    }
+    let root = store.prepare(&key("work"), parent.as_ref()).unwrap().open_root().unwrap();
+    assert_eq!(shown(&root).len(), 120);
+    assert!(root.metadata(Path::new("layer-000")).unwrap().is_some());
+}

@@ -1,0 +1,30 @@
+//! Loading of a seccomp filter; the filter itself is data that `carrack-runtime` compiles.
+
+use std::io;
+
+/// One instruction of classic BPF, in the kernel's layout (`struct sock_filter`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// How many instructions a true condition skips.
+    pub jump_true: u8,
+    /// How many instructions a false condition skips.
+    pub jump_false: u8,
+    /// Operand.
+    pub operand: u32,
+}
+
+const _: () = assert!(size_of::<Instruction>() == size_of::<libc::sock_filter>());
+
+/// Adds `filter` to the calling thread, for good. Needs `no_new_privs` or CAP_SYS_ADMIN.
+/// `flags` are `SECCOMP_FILTER_FLAG_*`.
+pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
+    let length = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr() as *mut libc::sock_filter };
+    // SAFETY: `Instruction` has the layout of `sock_filter`; the kernel copies `length` of them and writes none.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,139 @@
+//! The command line: the table of commands, and parsing that builds only the parser of the command in hand.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Args};
+
+use crate::commands::{self, Command};
+use crate::context::{Context, Globals};
+use crate::failure::{self, Result, USAGE_EXIT_CODE};
+
+/// One command: how it is named, explained, parsed and run.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub examples: &'static str,
+    augment: fn(clap::Command) -> clap::Command,
+    run: fn(&ArgMatches, &Context) -> Result<u8>,
+}
+
+/// The entry of the command `C`.
+pub const fn entry<C: Command>(name: &'static str, about: &'static str, examples: &'static str) -> Entry {
+    Entry { name, about, examples, augment: C::augment_args, run: run_parsed::<C> }
+}
+
+impl Entry {
+    /// The same command under the name it has in a group (`images` is `image ls`).
+    const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    fn parser(self) -> clap::Command {
+        let command = clap::Command::new(self.name).about(self.about).disable_version_flag(true);
+        let command = if self.examples.is_empty() {
+            command
+        } else {
+            command.after_help(format!("Examples:\n{}", self.examples))
+        };
+        // `-h` is the hostname of run and create, as in Docker.
+        let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
+        command.disable_help_flag(true).arg(help).defer(self.augment)
+    }
+}
+
+fn run_parsed<C: Command>(matches: &ArgMatches, context: &Context) -> Result<u8> {
+    let command = C::from_arg_matches(matches).map_err(failure::usage)?;
+    command.run(context)
+}
+
+/// A group of commands behind one word, as in `carrack image ls`.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    entries: fn() -> Vec<Entry>,
+}
+
+const GROUPS: [Group; 4] = [
+    Group { name: "image", about: "Manage images", entries: image_group },
+    Group { name: "container", about: "Manage containers", entries: container_group },
+    Group { name: "builder", about: "Manage the build cache", entries: builder_group },
+    Group { name: "registry", about: "Serve images to others", entries: registry_group },
+];
+
+fn find(name: &str) -> Entry {
+    let found = commands::ALL.iter().find(|entry| entry.name == name);
+    *found.unwrap_or_else(|| panic!("the table of commands has no {name}"))
+}
+
+fn image_group() -> Vec<Entry> {
+    let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
+    let same = ["build", "import", "pull", "push", "tag", "untag"].map(find);
+    renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
+}
+
+fn container_group() -> Vec<Entry> {
+    let same = ["create", "exec", "kill", "logs", "rm", "run", "start", "stop", "wait"].map(find);
+    [find("ps").named("ls")].into_iter().chain(same).chain([commands::CONTAINER_INSPECT]).collect()
+}
+
+fn builder_group() -> Vec<Entry> {
+    vec![commands::BUILDER_PRUNE, find("build")]
+}
+
+fn registry_group() -> Vec<Entry> {
+    vec![commands::REGISTRY_SERVE]
+}
+
+/// The whole command line, for parsing, help, completion and manual pages.
+pub fn parser() -> clap::Command {
+    let mut command = clap::Command::new("carrack")
+        .about("Builds, stores, moves, serves and runs container images: one binary, no daemon")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .infer_subcommands(false);
+    command = Globals::augment_args(command);
+    for entry in commands::ALL {
+        command = command.subcommand(entry.parser());
+    }
+    for group in &GROUPS {
+        let entries = (group.entries)().into_iter().map(Entry::parser);
+        let parser = clap::Command::new(group.name).about(group.about).subcommand_required(true);
+        command = command.subcommand(parser.arg_required_else_help(true).subcommands(entries));
+    }
+    command
+}
+
+/// Parses and runs; returns the exit code of the process.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let matches = match parser().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE_EXIT_CODE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(&matches) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<u8> {
+    use clap::FromArgMatches;
+    let globals = Globals::from_arg_matches(matches).map_err(failure::usage)?;
+    let context = Context::new(globals)?;
+    let (name, matches) = matches.subcommand().expect("clap requires a command");
+    if let Some(group) = GROUPS.iter().find(|group| group.name == name) {
+        let (name, matches) = matches.subcommand().expect("clap requires a command of the group");
+        let entries = (group.entries)();
+        let entry = entries.iter().find(|entry| entry.name == name).expect("clap knows the group");
+        return (entry.run)(matches, &context);
+    }
+    (find(name).run)(matches, &context)
+}
+

@@ -1,0 +1,66 @@
+//! `carrack exec`
+
+use std::path::PathBuf;
+
+use carrack_engine::ExecRequest;
+use clap::Args;
+
+use super::{Command, container_flags};
+use crate::context::Context;
+use crate::failure::Result;
+use crate::terminal;
+
+pub const EXAMPLES: &str = "  carrack exec web ps aux
+  carrack exec -it web sh
+  carrack exec --user 0 --env DEBUG=1 web env";
+
+/// Runs a command in a running container.
+#[derive(Args)]
+pub struct Exec {
+    /// Connect standard input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Run on a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Do not wait for the command
+    #[arg(short, long)]
+    detach: bool,
+    /// Set a variable (NAME=value), or pass on the caller's (NAME)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// User and group, names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Working folder
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Command for Exec {
+    fn run(self, context: &Context) -> Result<u8> {
+        let request = ExecRequest {
+            env: container_flags::environment(&self.env_file, &self.env)?,
+            command: self.command,
+            user: self.user,
+            working_dir: self.workdir,
+            tty: self.tty,
+            interactive: self.interactive,
+            detach: self.detach,
+        };
+        let session = context.engine()?.exec(&self.container, request)?;
+        if self.detach {
+            return Ok(0);
+        }
+        terminal::attend(&session, self.interactive, self.tty)
+    }
+}

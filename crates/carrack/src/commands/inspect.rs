@@ -1,0 +1,109 @@
+//! `carrack inspect`
+
+use carrack_engine::Engine;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::output::{print_json, print_line};
+use crate::template::Template;
+
+pub const EXAMPLES: &str = "  carrack inspect web
+  carrack inspect --format '{{.NetworkSettings.IPAddress}}' web
+  carrack inspect --type image --format '{{json .Config.Env}}' app";
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
+}
+
+/// Shows all details of containers and images, as JSON.
+#[derive(Args)]
+pub struct Inspect {
+    /// What the names are; without it containers come before images
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    objects: Objects,
+}
+
+/// Shows all details of images, as JSON.
+#[derive(Args)]
+pub struct ImageInspect {
+    #[command(flatten)]
+    objects: Objects,
+}
+
+/// Shows all details of containers, as JSON.
+#[derive(Args)]
+pub struct ContainerInspect {
+    #[command(flatten)]
+    objects: Objects,
+}
+
+#[derive(Args)]
+struct Objects {
+    /// Go template for each object, or json
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Names or IDs
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+impl Command for Inspect {
+    fn run(self, context: &Context) -> Result<u8> {
+        self.objects.show(context, |engine, name| match self.kind {
+            Some(Kind::Container) => Ok(engine.inspect_container(name)?),
+            Some(Kind::Image) => Ok(engine.inspect_image(name)?),
+            None => inspect_any(engine, name),
+        })
+    }
+}
+
+impl Command for ImageInspect {
+    fn run(self, context: &Context) -> Result<u8> {
+        self.objects.show(context, |engine, name| Ok(engine.inspect_image(name)?))
+    }
+}
+
+impl Command for ContainerInspect {
+    fn run(self, context: &Context) -> Result<u8> {
+        self.objects.show(context, |engine, name| Ok(engine.inspect_container(name)?))
+    }
+}
+
+fn inspect_any(engine: &Engine, name: &str) -> Result<Value> {
+    match engine.inspect_container(name) {
+        Err(error) if error.is_no_such_container() => {}
+        result => return Ok(result?),
+    }
+    match engine.inspect_image(name) {
+        Err(error) if error.is_no_such_image() => Err(Failure::message(format!("no such object: {name}"))),
+        result => Ok(result?),
+    }
+}
+
+impl Objects {
+    /// Shows what is there, and fails at the end when something is not, as Docker does.
+    fn show(&self, context: &Context, inspect: impl Fn(&Engine, &str) -> Result<Value>) -> Result<u8> {
+        let engine = context.engine()?;
+        let template = self.format.as_deref().map(Template::parse_format).transpose()?;
+        let mut values = Vec::new();
+        let exit_code = super::for_each(&self.names, |name| {
+            let value = inspect(&engine, name)?;
+            match &template {
+                Some(template) => print_line(template.render(&value)?)?,
+                None => values.push(value),
+            }
+            Ok(())
+        })?;
+        if template.is_none() {
+            print_json(&Value::Array(values))?;
+        }
+        Ok(exit_code)
+    }
+}

@@ -1,0 +1,80 @@
+//! `carrack logs`
+
+use std::io::{self, Write};
+
+use carrack_engine::{LogOptions, Stream};
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Result, invalid};
+
+pub const EXAMPLES: &str = "  carrack logs web
+  carrack logs --follow --tail 20 web
+  carrack logs --since 10m --timestamps web";
+
+/// Shows what a container has printed.
+#[derive(Args)]
+pub struct Logs {
+    /// Name or ID
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// Go on as the container prints, until it ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Show the time of each line
+    #[arg(short, long)]
+    timestamps: bool,
+    /// How many lines from the end, or all
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
+    tail: String,
+    /// Only what was printed after this time (RFC 3339), or this long ago (10m)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what was printed before this time (RFC 3339), or this long ago (10m)
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl Command for Logs {
+    fn run(self, context: &Context) -> Result<u8> {
+        let options = LogOptions {
+            follow: self.follow,
+            tail: match self.tail.as_str() {
+                "all" => None,
+                lines => Some(lines.parse().map_err(|_| invalid("--tail", lines, "a number or all"))?),
+            },
+            since: self.since.as_deref().map(|text| time("--since", text)).transpose()?,
+            until: self.until.as_deref().map(|text| time("--until", text)).transpose()?,
+        };
+        let mut written = Ok(());
+        context.engine()?.logs(&self.container, options, |entry| {
+            let time = if self.timestamps { format!("{} ", entry.time) } else { String::new() };
+            let line = [time.as_bytes(), &entry.bytes].concat();
+            written = match entry.stream {
+                Stream::Stdout => io::stdout().write_all(&line).and_then(|()| io::stdout().flush()),
+                Stream::Stderr => io::stderr().write_all(&line),
+            };
+            written.is_ok()
+        })?;
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::message(format!("cannot write the log: {error}")))
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+/// A time as RFC 3339, as seconds since 1970, or as a duration before now.
+fn time(flag: &str, text: &str) -> Result<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    if let Some(time) = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+        return Ok(time);
+    }
+    let ago = text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    ago.ok_or_else(|| invalid(flag, text, "a time as in 2026-11-21T12:00:00Z, or a duration as in 10m"))
+}

@@ -1,0 +1,90 @@
+//! The commands, one file each: arguments are turned into one call of the engine, its result into output.
+
+mod build;
+mod builder;
+mod completion;
+mod container_flags;
+mod create;
+mod exec;
+mod images;
+mod import;
+mod inspect;
+mod kill;
+mod login;
+mod logout;
+mod logs;
+mod manual;
+mod ps;
+mod pull;
+mod push;
+mod registry;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod untag;
+mod version;
+mod wait;
+
+use crate::cli::{Entry, entry};
+use crate::context::Context;
+use crate::failure::Result;
+
+/// A command: its arguments, whose doc comments are the help text, and what it does.
+pub trait Command: clap::Args {
+    /// Runs the command; returns its exit code.
+    fn run(self, context: &Context) -> Result<u8>;
+}
+
+/// Every command that stands directly behind `carrack`, by name.
+pub const ALL: &[Entry] = &[
+    entry::<build::Build>("build", "Build an image from a Dockerfile", build::EXAMPLES),
+    entry::<completion::Completion>("completion", "Print the completion script of a shell", completion::EXAMPLES),
+    entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
+    entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
+    entry::<images::Images>("images", "List images", images::EXAMPLES),
+    entry::<import::Import>("import", "Make an image of a tar of a root filesystem", import::EXAMPLES),
+    entry::<inspect::Inspect>("inspect", "Show all details of containers and images", inspect::EXAMPLES),
+    entry::<kill::Kill>("kill", "Send a signal to running containers", kill::EXAMPLES),
+    entry::<login::Login>("login", "Keep the credentials of a registry", login::EXAMPLES),
+    entry::<logout::Logout>("logout", "Forget the credentials of a registry", ""),
+    entry::<logs::Logs>("logs", "Show what a container has printed", logs::EXAMPLES),
+    entry::<manual::Manual>("manual", "Write the manual pages into a folder", ""),
+    entry::<ps::Ps>("ps", "List containers", ps::EXAMPLES),
+    entry::<pull::Pull>("pull", "Fetch an image from a registry, layout or archive", pull::EXAMPLES),
+    entry::<push::Push>("push", "Send an image to a registry, layout or archive", push::EXAMPLES),
+    entry::<rm::Rm>("rm", "Remove containers", rm::EXAMPLES),
+    entry::<rmi::Rmi>("rmi", "Remove images", rmi::EXAMPLES),
+    entry::<run::Run>("run", "Run a command in a new container", run::EXAMPLES),
+    entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
+    entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
+    entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
+    entry::<untag::Untag>("untag", "Take names from an image", ""),
+    entry::<version::Version>("version", "Show the version", ""),
+    entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
+];
+
+/// `carrack image inspect`
+pub const IMAGE_INSPECT: Entry = entry::<inspect::ImageInspect>("inspect", "Show all details of images", "");
+/// `carrack container inspect`
+pub const CONTAINER_INSPECT: Entry =
+    entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");
+/// `carrack builder prune`
+pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
+/// `carrack registry serve`
+pub const REGISTRY_SERVE: Entry =
+    entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);
+
+/// Does the same to each object; one that fails is reported, the others are done all the same (exit code 1).
+fn for_each(objects: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut exit_code = 0;
+    for object in objects {
+        if let Err(failure) = act(object) {
+            failure.report();
+            exit_code = 1;
+        }
+    }
+    Ok(exit_code)
+}

@@ -1,0 +1,58 @@
+//! `carrack pull`
+
+use std::path::PathBuf;
+
+use carrack_engine::Location;
+use carrack_oci::Platform;
+use clap::Args;
+
+use super::Command;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::print_line;
+use crate::progress::Progress;
+
+pub const EXAMPLES: &str = "  carrack pull registry.example/team/app:1.2
+  carrack pull --platform linux/arm64 registry.example/team/app
+  carrack pull oci:./layout:1.2
+  carrack pull docker-archive:./app.tar";
+
+/// Fetches an image.
+#[derive(Args)]
+pub struct Pull {
+    /// A reference, or oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, dir:DIR
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// Print the image ID only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Which image of an index, as in linux/arm64
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// File with the credentials of registries
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+impl Command for Pull {
+    fn run(self, context: &Context) -> Result<u8> {
+        let engine = context.with_auth_file(self.authfile).engine()?;
+        let platform = self.platform.unwrap_or_else(Platform::host);
+        for image in &self.images {
+            let location: Location = image.parse()?;
+            let progress = Progress::new(self.quiet);
+            let pulled = engine.pull(&location, &platform, &|event| progress.observe(event))?;
+            progress.finish();
+            let record = &pulled.record;
+            if self.quiet {
+                print_line(record.id())?;
+                continue;
+            }
+            let state = if pulled.is_new { "Downloaded newer image for" } else { "Image is up to date for" };
+            let name = record.reference.as_ref().map_or_else(|| record.id().to_string(), |name| name.familiar());
+            print_line(format_args!("Digest: {}\nStatus: {state} {name}", record.target.digest))?;
+            print_line(record.reference.as_ref().map_or(name, ToString::to_string))?;
+        }
+        Ok(0)
+    }
+}

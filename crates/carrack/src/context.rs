@@ -1,0 +1,120 @@
+//! What a command finds around it: global flags and the environment. The only place that reads the environment.
+#![allow(clippy::disallowed_methods, reason = "the binary reads the environment once, here, for all libraries")]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use carrack_engine::{Engine, Environment, Paths, Settings};
+use clap::Args;
+
+use crate::failure::Result;
+
+/// Flags of every command.
+#[derive(Args)]
+pub struct Globals {
+    /// Folder of images, layers and containers
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Folder of the state of what runs; lost at a reboot
+    #[arg(long, global = true, value_name = "DIR")]
+    runroot: Option<PathBuf>,
+    /// Settings file, in place of the usual ones
+    #[arg(long, global = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// What is logged to standard error: error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    log_level: tracing::Level,
+}
+
+/// The surroundings of one invocation.
+pub struct Context {
+    environment: Environment,
+}
+
+impl Context {
+    pub fn new(globals: Globals) -> Result<Self> {
+        start_log(globals.log_level);
+        let settings = Settings::load(&match &globals.settings {
+            Some(file) => vec![file.clone()],
+            None => settings_files(),
+        })?;
+        let (root, runroot) = default_paths();
+        let paths = Paths {
+            root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),
+            runroot: globals.runroot.or(settings.storage.runroot.clone()).unwrap_or(runroot),
+        };
+        let auth_file = auth_file();
+        Ok(Self { environment: Environment { paths, settings, auth_file, program: "/proc/self/exe".into() } })
+    }
+
+    /// Opens the stores.
+    pub fn engine(&self) -> Result<Engine> {
+        Ok(Engine::open(self.environment.clone())?)
+    }
+
+    /// The same surroundings with another file of credentials.
+    pub fn with_auth_file(&self, file: Option<PathBuf>) -> Self {
+        let mut environment = self.environment.clone();
+        if let Some(file) = file {
+            environment.auth_file = file;
+        }
+        Self { environment }
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+/// The value of a variable of the caller's environment, for `-e NAME` and build arguments.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Whether colours and moving bars are wanted on standard error.
+pub fn is_interactive() -> bool {
+    std::io::stderr().is_terminal() && variable("NO_COLOR").is_none_or(|value| value.is_empty()) && variable("TERM").as_deref() != Some("dumb")
+}
+
+fn start_log(level: tracing::Level) {
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).without_time();
+    builder.with_ansi(is_interactive()).with_writer(std::io::stderr).init();
+}
+
+fn home() -> PathBuf {
+    variable("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+/// A folder of the XDG base directory specification, with its default below the home folder.
+fn xdg(variable_name: &str, default: &str) -> PathBuf {
+    match variable(variable_name) {
+        Some(path) if path.starts_with('/') => PathBuf::from(path),
+        _ => home().join(default),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn default_paths() -> (PathBuf, PathBuf) {
+    if is_root() {
+        return ("/var/lib/carrack".into(), "/run/carrack".into());
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    let run = variable("XDG_RUNTIME_DIR").map_or_else(|| format!("/tmp/carrack-{uid}").into(), PathBuf::from);
+    (xdg("XDG_DATA_HOME", ".local/share").join("carrack"), run.join("carrack"))
+}
+
+fn settings_files() -> Vec<PathBuf> {
+    let own = xdg("XDG_CONFIG_HOME", ".config").join("carrack/carrack.toml");
+    vec![own, "/etc/carrack/carrack.toml".into()]
+}
+
+/// Docker's place for credentials, so that a login of either serves both; podman's variable is honoured too.
+fn auth_file() -> PathBuf {
+    if let Some(file) = variable("REGISTRY_AUTH_FILE") {
+        return file.into();
+    }
+    variable("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from).join("config.json")
+}

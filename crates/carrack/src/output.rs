@@ -1,0 +1,89 @@
+//! Standard output: tables, JSON, templates. A closed pipe (`carrack images | head -1`) ends quietly.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+use crate::template::Template;
+
+/// Prints bytes to standard output.
+pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::message(format!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Prints one line.
+pub fn print_line(text: impl std::fmt::Display) -> Result<()> {
+    print(format!("{text}\n"))
+}
+
+/// Prints a value as Docker prints JSON: indented by four spaces.
+pub fn print_json(value: &Value) -> Result<()> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(value, &mut serializer).expect("a JSON value can be written");
+    bytes.push(b'\n');
+    print(bytes)
+}
+
+/// Columns of a list: a heading and the row's field that stands below it.
+pub type Columns = &'static [(&'static str, &'static str)];
+
+/// Prints a list as `--format` asks: a table of `columns`, `json` (one object a line), or a Go template for each
+/// row, with `table` before it for aligned columns with headings.
+pub fn print_list(rows: &[Value], columns: Columns, format: Option<&str>) -> Result<()> {
+    match format {
+        None | Some("table") => print_table(rows, columns),
+        Some("json") => rows.iter().try_for_each(print_line),
+        Some(text) => match text.strip_prefix("table ") {
+            Some(text) => print_template_table(rows, columns, text),
+            None => {
+                let template = Template::parse(text)?;
+                rows.iter().try_for_each(|row| print_line(template.render(row)?))
+            }
+        },
+    }
+}
+
+fn print_table(rows: &[Value], columns: Columns) -> Result<()> {
+    let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+    let cell = |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
+    let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
+    print(align(std::iter::once(heading).chain(body).collect()))
+}
+
+/// Docker separates the columns of a `table` template by `\t`.
+fn print_template_table(rows: &[Value], columns: Columns, text: &str) -> Result<()> {
+    let text = text.replace("\\t", "\t");
+    let template = Template::parse(&text)?;
+    let headings = columns.iter().map(|(heading, field)| ((*field).to_owned(), Value::from(*heading))).collect();
+    let mut lines = vec![template.render(&Value::Object(headings))?];
+    for row in rows {
+        lines.push(template.render(row)?);
+    }
+    print(align(lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect()))
+}
+
+/// Pads every cell but the last to its column's width and three spaces.
+fn align(lines: Vec<Vec<String>>) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        for (column, cell) in line.iter().enumerate() {
+            text.push_str(cell);
+            if column + 1 < line.len() {
+                text.extend(std::iter::repeat_n(' ', widths[column] - cell.chars().count() + 3));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! The user's side of a session with a container: raw mode, window size, signals, and the exit code.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use carrack_engine::{DetachKeys, Ended, Relay, Request, Session, SignalFd, Signals};
+use rustix::process::Signal;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::failure::{Failure, Result};
+
+/// Signals that are meant for the container when it has no terminal of its own.
+const FORWARDED: [Signal; 6] =
+    [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
+
+/// Connects the user with a session until it ends; returns the exit code for this process.
+pub fn attend(session: &Session, interactive: bool, tty: bool) -> Result<u8> {
+    let stdin = io::stdin();
+    let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
+    let mut watched = vec![Signal::WINCH.as_raw()];
+    if !tty {
+        watched.extend(FORWARDED.map(Signal::as_raw));
+    }
+    let mut signals = SignalFd::new(&watched).map_err(|error| Failure::message(format!("cannot take signals: {error}")))?;
+    if tty && let Some(request) = window_size() {
+        session.client().send(&request);
+    }
+    let ready = signals.as_fd().try_clone_to_owned().map_err(|error| Failure::message(error.to_string()))?;
+    let mut take = || {
+        while let Some(signal) = signals.take()? {
+            if signal == Signal::WINCH.as_raw() {
+                return Ok(window_size());
+            }
+            // The container may just have ended; then its exit code is on its way.
+            let _ = session.signal(signal);
+        }
+        Ok(None)
+    };
+    let keys = DetachKeys::default();
+    let ended = session.client().relay(Relay {
+        stdin: interactive.then(|| stdin.as_fd()),
+        stdout: Some(rustix::stdio::stdout()),
+        stderr: Some(rustix::stdio::stderr()),
+        detach_keys: (tty && interactive).then_some(&keys),
+        signals: Some(Signals { ready: ready.as_fd(), take: &mut take }),
+    });
+    exit_code(session, ended.map_err(carrack_engine::Error::from)?)
+}
+
+fn exit_code(session: &Session, ended: Ended) -> Result<u8> {
+    match ended {
+        Ended::Exited { code } => Ok(u8::try_from(code).unwrap_or(255)),
+        Ended::Failed { code, message } => Err(Failure::with_exit_code(message, u8::try_from(code).unwrap_or(125))),
+        Ended::Detached => Ok(0),
+        Ended::Lost => Err(Failure::message(format!("{} was lost: its monitor ended without a report", session.title()))),
+    }
+}
+
+fn window_size() -> Option<Request<'static>> {
+    let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
+    Some(Request::Resize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// The terminal without line editing, echo and signal keys; it is put back when this is dropped.
+struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    fn enter(terminal: BorrowedFd<'_>) -> Result<Option<Self>> {
+        if !terminal.is_terminal() {
+            return Err(Failure::message("the input device is not a terminal: -t with -i needs one".to_owned()));
+        }
+        let failed = |error: rustix::io::Errno| Failure::message(format!("cannot set up the terminal: {error}"));
+        let before = tcgetattr(terminal).map_err(failed)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(terminal, OptionalActions::Now, &raw).map_err(failed)?;
+        Ok(Some(Self { before }))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
