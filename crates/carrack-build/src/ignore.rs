@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use crate::pattern::{Pattern, Positions};
+use crate::pattern::{Pattern, Positions, Scratch};
 use crate::{Error, Result};
 
 /// A list of patterns, with exceptions that begin with `!`.
@@ -75,18 +75,15 @@ impl IgnoreList {
     }
 
     /// Whether `name` in the folder is excluded.
-    pub(crate) fn excludes_in(&self, folder: &Walked, name: &OsStr) -> bool {
+    pub(crate) fn excludes_in(&self, folder: &Walked, name: &OsStr, scratch: &mut Scratch) -> bool {
         let name = name.to_string_lossy();
         let mut excluded = false;
         for (index, rule) in self.rules.iter().enumerate() {
             if rule.exception != excluded {
                 continue; // it could only say what is so already
             }
-            let mut positions = folder.positions[index].clone();
-            let matched = folder.matched[index] || {
-                rule.pattern.advance(&mut positions, &name);
-                rule.pattern.is_match(&positions)
-            };
+            let positions = &folder.positions[index];
+            let matched = folder.matched[index] || rule.pattern.matches_from(positions, &name, scratch);
             if matched {
                 excluded = !rule.exception;
             }

@@ -35,6 +35,13 @@ pub(crate) struct Pattern {
 /// The positions in a pattern that a path may have reached, in ascending order.
 pub(crate) type Positions = Vec<u32>;
 
+/// Memory that is used again for each name.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    here: Positions,
+    next: Positions,
+}
+
 impl Pattern {
     /// A pattern of `.dockerignore`, with `**`.
     pub(crate) fn deep(text: &str) -> Result<Self> {
@@ -76,9 +83,15 @@ impl Pattern {
 
     /// Whether `name` as a whole matches.
     pub(crate) fn matches(&self, name: &str) -> bool {
-        let mut positions = self.begin();
-        self.advance(&mut positions, name);
-        self.is_match(&positions)
+        self.matches_from(&self.begin(), name, &mut Scratch::default())
+    }
+
+    /// Whether `text` ends a match that has come as far as `positions`.
+    pub(crate) fn matches_from(&self, positions: &Positions, text: &str, scratch: &mut Scratch) -> bool {
+        let Scratch { here, next } = scratch;
+        here.clone_from(positions);
+        self.follow(here, next, text);
+        self.is_match(here)
     }
 
     pub(crate) fn begin(&self) -> Positions {
@@ -87,18 +100,21 @@ impl Pattern {
         positions
     }
 
-    /// Follows the pattern along `text`.
+    /// Goes on along `text`.
     pub(crate) fn advance(&self, positions: &mut Positions, text: &str) {
-        let mut next = Positions::new();
+        self.follow(positions, &mut Positions::new(), text);
+    }
+
+    fn follow(&self, positions: &mut Positions, next: &mut Positions, text: &str) {
         for character in text.chars() {
             if positions.is_empty() {
                 return;
             }
             next.clear();
             for position in positions.iter().copied() {
-                self.take(position, character, &mut next);
+                self.take(position, character, next);
             }
-            std::mem::swap(positions, &mut next);
+            std::mem::swap(positions, next);
         }
     }
 

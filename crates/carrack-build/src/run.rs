@@ -234,16 +234,17 @@ fn command(state: &StageState, run: &Run) -> Result<Command> {
         return Ok(plain(state.configured.command(&run.command)));
     };
     let alone = run.heredocs.len() == 1 && is_only_marker(text);
-    if alone && first.content.starts_with("#!") {
+    let body = first.body();
+    if alone && body.starts_with("#!") {
         if first.name.contains('/') || Path::new(&first.name).as_os_str().as_bytes().contains(&0) {
             return Err(Error::invalid(format!("{:?} cannot be the name of a script", first.name)));
         }
         let path = format!("{SCRIPT_FOLDER}/{}", first.name);
         let argv = vec![path.clone()];
-        return Ok(Command { shown: path.clone(), argv, script: Some((path, first.body())) });
+        return Ok(Command { shown: path.clone(), argv, script: Some((path, body)) });
     }
     let script = match alone {
-        true => first.body(),
+        true => body,
         // The shell reads its own here-documents.
         false => {
             let mut script = text.clone();

@@ -13,7 +13,7 @@ use carrack_sys::rooted::{FileType, Root};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use crate::ignore::{IgnoreList, Walked};
-use crate::pattern::{Pattern, Positions};
+use crate::pattern::{Pattern, Positions, Scratch};
 use crate::stat_cache::Identity;
 use crate::{Error, Result};
 
@@ -128,7 +128,7 @@ impl Tree<'_> {
             include: filter.include.map(Pattern::begin),
         };
         let folder = self.root.open_dir(base)?;
-        let mut listing = Listing { tree: self, filter, entries: Vec::new() };
+        let mut listing = Listing { tree: self, filter, entries: Vec::new(), scratch: Scratch::default() };
         listing.folder(folder.as_fd(), Path::new(""), &within, 0)?;
         Ok(listing.entries)
     }
@@ -138,6 +138,7 @@ struct Listing<'a> {
     tree: &'a Tree<'a>,
     filter: Filter<'a>,
     entries: Vec<Entry>,
+    scratch: Scratch,
 }
 
 impl Listing<'_> {
@@ -184,22 +185,18 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn takes(&self, name: &OsStr, within: &Within) -> bool {
-        let excluded = |list: Option<&IgnoreList>, walked: &Option<Walked>| match (list, walked) {
-            (Some(list), Some(walked)) => list.excludes_in(walked, name),
+    fn takes(&mut self, name: &OsStr, within: &Within) -> bool {
+        let scratch = &mut self.scratch;
+        if let (Some(pattern), Some(positions)) = (self.filter.include, &within.include)
+            && !pattern.matches_from(positions, &name.to_string_lossy(), scratch)
+        {
+            return false;
+        }
+        let mut excluded = |list: Option<&IgnoreList>, walked: &Option<Walked>| match (list, walked) {
+            (Some(list), Some(walked)) => list.excludes_in(walked, name, scratch),
             _ => false,
         };
-        let included = match (self.filter.include, &within.include) {
-            (Some(pattern), Some(positions)) => {
-                let mut positions = positions.clone();
-                pattern.advance(&mut positions, &name.to_string_lossy());
-                pattern.is_match(&positions)
-            }
-            _ => true,
-        };
-        included
-            && !excluded(self.tree.ignore, &within.ignore)
-            && !excluded(self.filter.excludes, &within.excludes)
+        !excluded(self.tree.ignore, &within.ignore) && !excluded(self.filter.excludes, &within.excludes)
     }
 
     fn enter(&self, name: &OsStr, within: &Within) -> (Within, Decision) {

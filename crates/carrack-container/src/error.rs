@@ -56,6 +56,12 @@ pub enum Error {
         /// The status that does not allow it.
         status: Status,
     },
+    /// The first process of a run whose monitor was lost still lives.
+    #[error("cannot start the container: process {pid} of its last run is still alive")]
+    StillAlive {
+        /// The process, to be killed through [`ProcessId::open`](crate::ProcessId::open).
+        pid: i32,
+    },
     /// A file of the store does not have the form that carrack writes.
     #[error("cannot read {}: {source}", path.display())]
     Corrupt {

@@ -131,6 +131,9 @@ impl ContainerState {
     /// Begins a start under `monitor`; the caller announces effects in the same update.
     pub fn start(&mut self, monitor: ProcessId) -> Result<()> {
         self.expect("start", &[Status::Created, Status::Exited])?;
+        if let Some(init) = self.init.as_ref().filter(|init| init.is_alive()) {
+            return Err(Error::StillAlive { pid: init.pid });
+        }
         *self = Self {
             status: Status::Creating,
             monitor: Some(monitor),
@@ -272,6 +275,9 @@ mod tests {
         assert_eq!((state.status, state.lost, state.exit_code), (Status::Exited, true, Some(255)));
         assert_eq!(state.init, Some(dead), "it may have outlived its monitor");
         assert_eq!(state.effects.len(), 1);
+        let survived = ContainerState { init: Some(here()), ..state.clone() };
+        assert!(matches!(survived.clone().start(here()), Err(Error::StillAlive { .. })));
+        assert!(state.clone().start(here()).is_ok());
     }
 
     #[test]

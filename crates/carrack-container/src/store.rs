@@ -137,15 +137,17 @@ impl ContainerStore {
 
     /// Waits until nobody else changes the container, and keeps others from doing so.
     pub fn lock(&self, id: &ContainerId) -> Result<Locked<'_>> {
-        self.expect_exists(id)?;
+        if !self.folder(id).exists() {
+            return Err(Error::NotFound { text: id.to_string() });
+        }
         // After a reboot the folder is missing.
         atomic::create_private_dir(&self.run_folder(id))?;
         let lock = Lock::exclusive(&self.lock_path(id))?;
         let locked = Locked { store: self, id: id.clone(), _lock: lock };
-        // The one that held the lock before may have deleted the container.
-        if let Err(gone) = self.expect_exists(id) {
+        // The one that held the lock before may have deleted the container, or failed to create it.
+        if !self.exists(id)? {
             self.remove_folders(id)?;
-            return Err(gone);
+            return Err(Error::NotFound { text: id.to_string() });
         }
         Ok(locked)
     }
@@ -267,13 +269,6 @@ impl ContainerStore {
             Err(error) => Err(error),
             Ok(None) => Ok(false),
             Ok(Some(record)) => Ok(self.names.get(&record.name)?.as_ref() == Some(id)),
-        }
-    }
-
-    fn expect_exists(&self, id: &ContainerId) -> Result<()> {
-        match self.exists(id)? {
-            true => Ok(()),
-            false => Err(Error::NotFound { text: id.to_string() }),
         }
     }
 

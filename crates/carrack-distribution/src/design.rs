@@ -1,8 +1,8 @@
 //! What is decided where the specifications leave a choice, or where carrack differs from Docker.
 //!
 //! **Where a password goes.** A credential belongs to the origin (scheme, host, port) that its registry name leads
-//! to. Redirects and upload locations are followed to other origins, but without `Authorization`, and a challenge is
-//! answered only when the registry's own origin makes it. A challenge may name a token server elsewhere: Docker Hub
+//! to. Redirects and upload locations are followed to other origins, but without `Authorization` (nor does a
+//! redirect back to the registry regain it), and a challenge is answered only when the registry's own origin makes it. A challenge may name a token server elsewhere: Docker Hub
 //! and the public GitLab both do, so it cannot be refused outright. The token server gets the credential
 //! when it is of the same origin, or when it is https *and* the challenge came over https (or loopback): such a
 //! challenge is the registry's own word, and a registry that means ill could ask for the password itself. A plain

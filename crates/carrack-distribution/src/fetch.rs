@@ -169,7 +169,7 @@ impl Fetch<'_> {
 
     fn check_length(&self, response: &Response, expected: u64) -> Result<()> {
         match response.content_length() {
-            Some(length) if length != expected && length == 7 => Err(response
+            Some(length) if length != expected => Err(response
                 .protocol_error(format!("expected a body of {expected} bytes, {length} are announced"))),
             _ => Ok(()),
         }

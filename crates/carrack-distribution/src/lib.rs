@@ -8,6 +8,7 @@ mod authorizer;
 mod challenge;
 mod client;
 pub mod design;
+mod download;
 mod error;
 mod fetch;
 mod helper;

@@ -109,7 +109,8 @@ pub(crate) fn read_bodies(
         loop {
             let Some(line) = lines.raw() else {
                 let message = format!("here-document without its end: expected a line {:?}", heredoc.name);
-                return Err(at.problem(message));
+                let hint = "a << that begins no here-document must be quoted";
+                return Err(at.problem(message).with_hint(hint));
             };
             let bare = line.trim_end_matches(['\r', '\n']);
             let bare = if heredoc.strip_tabs { bare.trim_start_matches('\t') } else { bare };

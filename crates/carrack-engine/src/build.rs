@@ -60,9 +60,6 @@ impl Engine {
     fn build_image(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let _operation = self.operation()?;
         let (path, dockerfile) = read_dockerfile(&request)?;
-        for warning in &dockerfile.warnings {
-            observer(Event::Warning(&format!("line {}: {}", warning.line, warning.message)));
-        }
         let cache_file = self.environment.paths.root.join("build-files.cache");
         let context = Context::open(&request.context, Some(&path))?.with_stat_cache(StatCache::open(&cache_file));
         let plan = BuildPlan {
@@ -73,7 +70,8 @@ impl Engine {
             platform: request.platform,
             build_platform: Platform::host(),
             context,
-            timestamp_unix: request.timestamp_unix,
+            timestamp_unix: request.timestamp_unix.unwrap_or(0),
+            pinned_timestamp: request.timestamp_unix.is_some(),
             no_cache: request.no_cache,
             network: RunNetwork::Default,
         };
@@ -84,7 +82,7 @@ impl Engine {
             network: request.network,
             chains: HashMap::new(),
         };
-        let built = carrack_build::build(&plan, &mut backend, &mut |event| forward(event, observer))?;
+        let built = carrack_build::build(&plan, &mut backend, &|event| forward(event, observer))?;
         plan.context.save_stat_cache()?;
         backend.ensure_stack(&built.layers)?;
         let layers = built.layers.into_iter().map(|layer| layer.descriptor).collect();
@@ -182,11 +180,6 @@ impl Drop for Workspace<'_> {
     }
 }
 
-fn chain_of(layers: &[Layer]) -> Option<ChainId> {
-    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-    ChainId::stack(&diff_ids).pop()
-}
-
 impl<'a> EngineBackend<'a> {
     /// Makes sure that the snapshot of a stack exists: its layers may come from the cache, or may never have stood
     /// on each other in this way.
@@ -221,7 +214,7 @@ impl<'a> EngineBackend<'a> {
         let engine = workspace.engine;
         let upper = Root::open(&engine.snapshots.upper_dir(&workspace.key))?;
         let mut writer = engine.content.writer()?;
-        let options = DiffOptions { max_mtime: Some(timestamp_unix), ..DiffOptions::default() };
+        let options = DiffOptions { max_mtime: Some(timestamp_unix) };
         let summary = carrack_layer::diff(&upper, &options, &mut writer)?;
         let (digest, size_bytes) = writer.commit()?;
         let id = ChainId::child(workspace.parent.as_ref(), &summary.diff_id);
@@ -259,16 +252,15 @@ impl<'a> Backend for EngineBackend<'a> {
 
     fn cached(&mut self, key: &CacheKey) -> BackendResult<Option<Outcome>> {
         match self.engine.build_cache().get(key)? {
-            Some(Outcome::Layer(layer)) if self.engine.content.size(&layer.descriptor.digest)?.is_none() => Ok(None),
+            Some(Outcome { layer: Some(layer) }) if self.engine.content.size(&layer.descriptor.digest)?.is_none() => {
+                Ok(None)
+            }
             outcome => Ok(outcome),
         }
     }
 
     fn record(&mut self, key: &CacheKey, outcome: &Outcome) -> BackendResult<()> {
-        let chain = match outcome {
-            Outcome::Layer(layer) => self.chains.get(&layer.diff_id).cloned(),
-            Outcome::Unchanged => None,
-        };
+        let chain = outcome.layer.as_ref().and_then(|layer| self.chains.get(&layer.diff_id).cloned());
         Ok(self.engine.build_cache().put(key, outcome, chain)?)
     }
 

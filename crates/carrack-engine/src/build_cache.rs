@@ -83,10 +83,7 @@ impl BuildCache {
                 continue;
             }
             let Some(Entry { outcome, chain }) = read_entry(&path)? else { continue };
-            let blob = match outcome {
-                Outcome::Layer(layer) => Some(layer.descriptor.digest),
-                Outcome::Unchanged => None,
-            };
+            let blob = outcome.layer.map(|layer| layer.descriptor.digest);
             kept.push(Kept { blob, chain });
         }
         Ok(kept)

@@ -60,7 +60,7 @@ impl Engine {
         let id = ContainerId::random()?;
         let key = SnapshotKey::new(&format!("container-{id}"))?;
         let mut record = ContainerRecord {
-            name: name.clone().unwrap_or(ContainerName::random(0)?),
+            name: name.clone().map_or_else(|| id.short().parse(), Ok)?,
             created: jiff::Timestamp::now(),
             image: request.image.clone(),
             image_id: found.record.id().clone(),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use carrack_distribution::Class;
+
 /// The result of an engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -66,6 +68,9 @@ pub enum Error {
     /// Snapshots.
     #[error(transparent)]
     Snapshot(#[from] carrack_snapshot::Error),
+    /// A text that cannot name a snapshot.
+    #[error(transparent)]
+    SnapshotKey(#[from] carrack_snapshot::KeyError),
     /// A remote registry.
     #[error(transparent)]
     Distribution(#[from] carrack_distribution::Error),
@@ -103,7 +108,7 @@ impl Error {
         match self {
             Self::Operation { source, .. } => source.hint(),
             Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
-            Self::Distribution(error) => error.hint().map(str::to_owned),
+            Self::Distribution(error) => registry_hint(error.class()),
             _ => None,
         }
     }
@@ -161,9 +166,19 @@ impl Error {
     }
 }
 
-/// An I/O error on something that has no name.
-pub(crate) fn unnamed(error: std::io::Error) -> Error {
-    Error::Sys(carrack_sys::Error { verb: "duplicate", path: "a descriptor".into(), source: error })
+/// What to do about a registry that did not do what it was asked.
+fn registry_hint(class: Class) -> Option<String> {
+    let hint = match class {
+        Class::Unauthorized => "log in first: carrack login REGISTRY",
+        Class::Denied => "the account has no right to do this",
+        Class::NotFound => "check the name and the tag; a private repository looks the same until you log in",
+        Class::RateLimited => "wait, or log in: registries let known users fetch more",
+        Class::Unreachable => "check the address, and that the registry runs",
+        Class::Tls => "name its authority in registries.certificate_authorities of the settings",
+        Class::Corrupt => "a proxy may have altered the data; retry",
+        Class::Refused | Class::Settings | Class::Local | Class::Registry => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Names the operation and its object around an inner error.

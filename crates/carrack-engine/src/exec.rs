@@ -3,11 +3,15 @@
 use std::os::fd::AsFd;
 
 use carrack_container::attach::{Event, Peer};
-use carrack_container::monitor::Monitor;
-use carrack_container::{Container, ContainerId, Program, Status};
+use carrack_container::{Container, ContainerId, ProcessId, Program, Status};
+use carrack_runtime::Exec;
+use carrack_runtime::cgroup::Cgroup;
+use carrack_sys::atomic;
+use carrack_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperationContext;
+use crate::sandbox::RunningSandbox;
 use crate::stage::{Task, report_failure};
 use crate::start::{Session, wait_started};
 use crate::supervise::REPORT_LIMIT;
@@ -71,13 +75,30 @@ impl Engine {
         Ok(Session::new(self, client, id))
     }
 
+    /// Joins the container and starts the program in it.
+    fn join(&self, task: &ExecTask) -> Result<(RunningSandbox, Cgroup)> {
+        let Container { record, state } = self.containers.get(&task.container)?;
+        let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
+        let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;
+        let spec = atomic::read(&self.spec_path(&record.id))?.unwrap_or_default();
+        let spec = serde_json::from_slice(&spec).map_err(|error| Error::Stage(error.to_string()))?;
+        let cgroup = Cgroup::open(&sandbox::cgroup_path(record.id.as_str()))?;
+        let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
+        let user = carrack_runtime::resolve_user(root.as_fd(), &task.program.user)?;
+        let process = spec::exec_process(&task.program, &record.host, &user)?;
+        let (streams, stdio) = sandbox::make_streams(&task.program)?;
+        let exec = Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup) };
+        let mut running = carrack_runtime::exec(exec)?;
+        let stdio = streams.of(&mut running)?;
+        Ok((RunningSandbox { running, stdio }, cgroup))
+    }
+
     /// The exec stage: joins the container, and stays until the program has ended.
     pub(crate) fn exec_stage(&self, task: ExecTask, peer: Peer) -> Result<()> {
-        match self.join(task) {
-            Ok(monitor) => {
+        match self.join(&task) {
+            Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                let finished = Monitor { foreground: Some(peer), ..monitor }.run()?;
-                finished.announce();
+                sandbox.monitor(peer)?.run()?.announce();
                 Ok(())
             }
             Err(error) => {

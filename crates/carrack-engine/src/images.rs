@@ -100,7 +100,7 @@ impl Engine {
 
     /// A container needs its image to be started again.
     fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
-        let user = self.containers.list()?.into_iter().find(|container| container.record.image_id == record.id().as_str());
+        let user = self.containers.list()?.into_iter().find(|container| container.record.image_id == *record.id());
         match user {
             None => Ok(()),
             Some(container) => {

@@ -43,7 +43,7 @@ impl Engine {
         observer: Observer<'_>,
     ) -> Result<ImageRecord> {
         let _operation = self.operation()?;
-        let (_, mut tar) = compression::auto(source)?;
+        let (_, mut tar) = compression::auto(source).during("read", "the archive")?;
         let mut writer = self.content.writer()?;
         let size_bytes = io::copy(&mut tar, &mut writer).during("read", "the archive")?;
         if size_bytes == 0 {

@@ -25,7 +25,7 @@ impl Engine {
     pub fn inspect_container(&self, text: &str) -> Result<Value> {
         self.recover()?;
         let container = self.containers.find(text)?;
-        let attachment = carrack_network::find(&self.network_state(), container.record.id.as_str())?;
+        let attachment = self.attachment(&container.record.id)?;
         Ok(self.container_json(&container, attachment.as_ref()))
     }
 

@@ -36,7 +36,7 @@ impl MountPoints {
     pub(crate) fn remove(&self, root: &Root) -> Result<()> {
         for path in self.missing.iter().rev() {
             let Some(metadata) = root.metadata(path)? else { continue };
-            if metadata.is_dir() || metadata.size == 0 {
+            if metadata.is_dir() || metadata.size_bytes == 0 {
                 match root.at(path)?.remove() {
                     Err(error) if error.source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
                     result => result?,

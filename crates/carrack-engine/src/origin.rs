@@ -14,7 +14,7 @@ pub(crate) enum Origin {
     /// A registry; its blobs resume by Range.
     Registry { client: Client, reference: Reference },
     /// A folder or file of this machine.
-    Local { source: Box<dyn Source + Sync>, name: Option<Reference> },
+    Local { source: Box<dyn Source>, name: Option<Reference> },
 }
 
 impl Origin {
@@ -24,7 +24,7 @@ impl Origin {
                 Ok(Self::Registry { client: engine.registry_client()?, reference: reference.clone().or_latest() })
             }
             local => {
-                let source = local.source()?;
+                let source = local.source(&engine.environment.paths.root)?;
                 let name = source.name();
                 Ok(Self::Local { source, name })
             }

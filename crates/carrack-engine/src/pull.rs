@@ -7,6 +7,7 @@ use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::compression;
 use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
+use carrack_sys::IoContext;
 use carrack_snapshot::{LayerUnpacker, SnapshotKey, Snapshotter, Unpacked};
 
 use crate::error::OperationContext;
@@ -167,7 +168,7 @@ impl Engine {
     /// Inflates a layer into a folder of its own and checks its diff ID.
     pub(crate) fn unpack_blob(&self, digest: &Digest, expected: &DiffId) -> Result<Unpacked> {
         let blob = self.content.open_blob(digest)?;
-        let (_, mut tar) = compression::auto(blob)?;
+        let (_, mut tar) = compression::auto(blob).during("read", self.content.blob_path(digest))?;
         let key = SnapshotKey::unique("layer");
         let unpacked = self.snapshots.unpack(&key, &mut tar)?;
         if unpacked.diff_id() != expected {

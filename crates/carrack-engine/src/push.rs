@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Mutex;
 
 use carrack_distribution::{Client, Pushed};
-use carrack_image::transport::Location;
+use carrack_image::transport::{Location, Root};
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::compression::GzipWriter;
 use carrack_oci::{Descriptor, Digest, Manifest, Reference, media_type};
@@ -28,7 +28,7 @@ impl Engine {
         let image = self.compress_layers(&record, observer)?;
         match destination {
             Location::Registry(reference) => self.push_to_registry(&image, &reference.clone().or_latest(), observer),
-            local => self.write_to(&image, local, observer),
+            local => self.write_to(&image, record.reference, local, observer),
         }?;
         Ok(image.descriptor.digest)
     }
@@ -80,14 +80,21 @@ impl Engine {
         Ok(())
     }
 
-    fn write_to(&self, image: &Image, location: &Location, observer: Observer<'_>) -> Result<()> {
+    fn write_to(
+        &self,
+        image: &Image,
+        name: Option<Reference>,
+        location: &Location,
+        observer: Observer<'_>,
+    ) -> Result<()> {
         let mut destination = location.destination()?;
         for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
             destination.put_blob(blob, &mut self.content.open_blob(&blob.digest)?)?;
             observer(Event::Blob { digest: &blob.digest, phase: Phase::Complete });
         }
         destination.put_manifest(&image.descriptor, &self.content.read(&image.descriptor.digest)?)?;
-        Ok(destination.finish(&image.descriptor)?)
+        let names = name.into_iter().collect();
+        Ok(destination.finish(&[Root { descriptor: image.descriptor.clone(), names }])?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Removing containers, and undoing what dead ones left in the kernel.
 
+use std::path::Path;
+
 use carrack_container::{Container, ContainerId, Effect, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
@@ -80,7 +82,7 @@ impl Engine {
     pub(crate) fn undo(&self, effect: &Effect) -> Result<()> {
         match effect {
             Effect::Cgroup { path } => {
-                let Some(cgroup) = Cgroup::open(path)? else { return Ok(()) };
+                let cgroup = Cgroup::open(Path::new(path))?;
                 cgroup.kill()?;
                 Ok(cgroup.delete()?)
             }
@@ -97,13 +99,9 @@ impl Engine {
     }
 
     fn detach_by_id(&self, container: &str) -> Result<()> {
-        match carrack_network::find(&self.network_state(), container)? {
+        match carrack_network::find(&self.network_state(), &self.bridge()?.name, container)? {
             Some(attachment) => Ok(carrack_network::detach(&self.network_state(), &attachment)?),
             None => Ok(()),
         }
-    }
-
-    pub(crate) fn network_state(&self) -> std::path::PathBuf {
-        self.environment.paths.runroot.join("network")
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use carrack_build::{RunStep, StepMountKind, Stream, Workspace as _};
 use carrack_container::attach::{Client, Event, Peer};
-use carrack_container::monitor::Monitor;
 use carrack_container::{Bind, ContainerId, HostSettings, NetworkMode, Program, TmpfsMount};
 use carrack_dockerfile::RunNetwork;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
@@ -13,7 +12,6 @@ use carrack_sys::tree;
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
-use crate::error::unnamed;
 use crate::mount_points::MountPoints;
 use crate::sandbox::SandboxPlan;
 use crate::stage::{Task, report_failure};
@@ -80,7 +78,7 @@ impl Engine {
     /// The step stage: runs the command, and takes the sandbox down.
     pub(crate) fn step_stage(&self, task: StepTask, peer: Peer) -> Result<()> {
         let folder = self.environment.paths.runroot.join("steps").join(task.id.as_str());
-        carrack_sys::atomic::create_private_dir(&folder)?;
+        atomic::create_private_dir(&folder)?;
         let done = self.run_in_sandbox(&task, folder.clone(), peer);
         tree::remove_tree(&folder)?;
         done
@@ -108,15 +106,7 @@ impl Engine {
             }
             Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                let monitor = Monitor {
-                    init: sandbox.running.pidfd().try_clone_to_owned().map_err(unnamed)?,
-                    stdio: sandbox.stdio,
-                    stdin_once: false,
-                    log: None,
-                    listener: None,
-                    foreground: Some(peer),
-                };
-                Ok(monitor.run()?)
+                Ok(sandbox.monitor(peer)?.run()?)
             }
         };
         for effect in effects.iter().rev() {

@@ -8,17 +8,19 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_container::monitor::Stdio as MonitorStdio;
+use carrack_container::attach::Peer;
+use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
-use carrack_network::{Attachment, Bridge};
+use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_runtime::{Init, Launch, Running, Stdio};
 use carrack_sys::IoContext;
+use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::spec::{self, SpecInput};
-use crate::{Engine, Result};
+use crate::{Engine, Error, Result};
 
 /// What a sandbox is made of, as data.
 pub(crate) struct SandboxPlan<'a> {
@@ -40,14 +42,13 @@ pub(crate) struct SandboxPlan<'a> {
 pub(crate) struct Sandbox {
     init: Init,
     streams: Streams,
-    /// What was made, in order.
-    pub effects: Vec<Effect>,
-    pub cgroup: Cgroup,
-    pub warnings: Vec<String>,
+    cgroup: Cgroup,
+    /// What it was made from; a further process in it needs the same.
+    pub spec: Spec,
 }
 
 /// The ends of standard streams that stay outside.
-enum Streams {
+pub(crate) enum Streams {
     Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
     Console,
 }
@@ -78,20 +79,23 @@ impl Engine {
             binds: &binds,
             settings: &self.environment.settings.containers,
         };
-        let spec = spec::container_spec(&input, plan.rootfs.as_fd())?;
-        let cgroup_path = PathBuf::from("/carrack").join(plan.id);
-        let mut effects = vec![Effect::Cgroup { path: cgroup_path.display().to_string() }];
-        announce(&effects[0])?;
-        let cgroup = Cgroup::create(&cgroup_path, &spec::resources(&spec))?;
+        let spec = spec::container_spec(&input)?;
+        let cgroup_path = cgroup_path(plan.id);
+        announce(&Effect::Cgroup { path: cgroup_path.display().to_string() })?;
+        let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
         let (streams, stdio) = make_streams(plan.program)?;
-        let launch = Launch { spec: &spec, rootfs: plan.rootfs, stdio, cgroup: Some(&cgroup) };
+        let launch = Launch {
+            spec: &spec,
+            rootfs: plan.rootfs,
+            stdio,
+            cgroup: Some(&cgroup),
+            reaper: plan.host.init,
+        };
         let init = carrack_runtime::create(launch)?;
         if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
-            effects.push(network_effect(&attachment));
         }
-        let warnings = cgroup.unsupported().iter().map(|name| format!("this kernel cannot limit {name}")).collect();
-        Ok(Sandbox { init, streams, effects, cgroup, warnings })
+        Ok(Sandbox { init, streams, cgroup, spec })
     }
 
     fn attach_network(
@@ -106,13 +110,17 @@ impl Engine {
         }
         announce(&Effect::Network { attachment: id.into() })?;
         let netns = init.network_namespace()?;
-        let settings = &self.environment.settings.network;
-        let bridge = Bridge::new(&settings.bridge, settings.subnet.parse()?)?;
         let ports = crate::ports::to_published(&host.ports);
-        let attachment = carrack_network::attach(&self.network_state(), &bridge, id, netns.as_fd(), &ports)?;
+        let state = self.network_state();
+        let attachment = carrack_network::attach(&state, &self.bridge()?, id, netns.as_fd(), &ports)?;
         announce(&network_effect(&attachment))?;
         Ok(Some(attachment))
     }
+}
+
+/// Where the cgroup of a sandbox is in each hierarchy.
+pub(crate) fn cgroup_path(id: &str) -> PathBuf {
+    Path::new("/carrack").join(id)
 }
 
 fn network_effect(attachment: &Attachment) -> Effect {
@@ -123,19 +131,38 @@ impl Sandbox {
     /// Lets the first process become the program; returns when it has, or why it could not.
     pub(crate) fn start(self) -> Result<(RunningSandbox, Cgroup)> {
         let mut running = self.init.start()?;
-        let stdio = match self.streams {
-            Streams::Pipes { stdin, stdout, stderr } => MonitorStdio::Pipes { stdin, stdout, stderr },
-            Streams::Console => {
-                let console = running.console.take();
-                MonitorStdio::Console(console.ok_or_else(|| crate::Error::Stage("the terminal is missing".into()))?)
-            }
-        };
+        let stdio = self.streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, self.cgroup))
     }
 }
 
+impl RunningSandbox {
+    /// What stays with the program, for `peer` alone; a log and other clients may be added.
+    pub(crate) fn monitor(self, peer: Peer) -> Result<Monitor> {
+        Ok(Monitor {
+            init: self.running.pidfd().try_clone_to_owned().during("duplicate", "a pidfd")?,
+            stdio: self.stdio,
+            stdin_once: true,
+            log: None,
+            listener: None,
+            foreground: Some(peer),
+        })
+    }
+}
+
+impl Streams {
+    /// What the monitor of a running program works with.
+    pub(crate) fn of(self, running: &mut Running) -> Result<MonitorStdio> {
+        match (self, running.console.take()) {
+            (Self::Pipes { stdin, stdout, stderr }, _) => Ok(MonitorStdio::Pipes { stdin, stdout, stderr }),
+            (Self::Console, Some(console)) => Ok(MonitorStdio::Console(console)),
+            (Self::Console, None) => Err(Error::Stage("the terminal is missing".to_owned())),
+        }
+    }
+}
+
 /// The container's ends of its standard streams, and ours.
-fn make_streams(program: &Program) -> Result<(Streams, Stdio)> {
+pub(crate) fn make_streams(program: &Program) -> Result<(Streams, Stdio)> {
     if program.tty {
         return Ok((Streams::Console, Stdio::Console));
     }

@@ -7,7 +7,7 @@ use carrack_runtime::{User, capabilities, seccomp, spec};
 use carrack_sys::atomic;
 use oci_spec::runtime::{
     Box as ConsoleSize, Capability, Linux, LinuxCpu, LinuxMemory, LinuxNamespaceType, LinuxPids, LinuxResources,
-    LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType, Process, Spec, User as SpecUser,
+    LinuxSeccomp, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec, User as SpecUser,
 };
 
 use crate::settings::ContainerSettings;
@@ -46,6 +46,11 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     configure_linux(&mut linux, input, security.seccomp);
     spec.set_linux(Some(linux));
     Ok(spec)
+}
+
+/// The limits that the spec's cgroup is to have.
+pub(crate) fn limits(spec: &Spec) -> LinuxResources {
+    spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
 /// Makes the process of an `exec` in a container.
@@ -203,9 +208,8 @@ fn rlimit(limit: &Ulimit) -> Result<PosixRlimit> {
     let kind: PosixRlimitType = serde_json::from_value(name.into())
         .map_err(|_| Error::refused(format!("unknown ulimit {:?}", limit.name), "names are those of getrlimit(2)"))?;
     let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut rlimit = PosixRlimit::default();
-    rlimit.set_typ(kind).set_soft(value(limit.soft)).set_hard(value(limit.hard));
-    Ok(rlimit)
+    let rlimit = PosixRlimitBuilder::default().typ(kind).soft(value(limit.soft)).hard(value(limit.hard)).build();
+    Ok(rlimit.expect("all fields are set"))
 }
 
 fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) {

@@ -73,7 +73,7 @@ pub fn run_stage() -> u8 {
     // Out of the caller's session: its terminal must not signal, stop or hang up a container.
     let _ = rustix::process::setsid();
     let done = Engine::open(handover.environment).and_then(|engine| match handover.task {
-        Task::Monitor(id) => return Ok(engine.supervise(&id, peer)),
+        Task::Monitor(id) => engine.supervise(&id, peer),
         Task::Exec(task) => engine.exec_stage(*task, peer),
         Task::Step(task) => engine.step_stage(*task, peer),
     });

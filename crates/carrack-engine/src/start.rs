@@ -2,7 +2,6 @@
 
 use carrack_container::ContainerId;
 use carrack_container::attach::{Client, Ended};
-use carrack_runtime::Signal;
 
 use crate::error::OperationContext;
 use crate::stage::Task;
@@ -34,7 +33,7 @@ impl<'a> Session<'a> {
     /// Passes a signal of the caller's on to the container's first process.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let container = self.engine.containers.get(&self.container)?;
-        self.engine.signal(&container, Signal::from_number(signal)?)
+        self.engine.signal(&container, signal)
     }
 }
 

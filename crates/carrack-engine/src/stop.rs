@@ -1,12 +1,14 @@
 //! Ending containers: kill, stop, wait.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use carrack_container::{Container, ContainerId, ContainerState, Status};
-use carrack_runtime::Signal;
+use carrack_sys::IoContext;
+use carrack_sys::process::send_signal;
 
 use crate::error::OperationContext;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, signal};
 
 /// Docker's default for `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,17 +27,20 @@ impl Engine {
 
     /// Sends `signal` to the container's first process.
     pub fn kill(&self, text: &str, signal: &str) -> Result<()> {
-        let signal: Signal = signal.parse().operation("kill", text)?;
+        let signal = signal::parse(signal).operation("kill", text)?;
         let container = self.containers.find(text)?;
         self.signal(&container, signal).operation("kill", text)
     }
 
-    fn signal(&self, container: &Container, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, container: &Container, signal: i32) -> Result<()> {
         let init = container.state.init.as_ref().filter(|_| container.state.status == Status::Running);
         // A pidfd cannot hit another process that got the same number.
         let pidfd = init.map(|init| init.open()).transpose()?.flatten();
         match pidfd {
-            Some(pidfd) => Ok(carrack_runtime::send_signal(&pidfd, signal)?),
+            Some(pidfd) => {
+                let name = &container.record.name;
+                Ok(send_signal(pidfd.as_fd(), signal).during("send a signal to", format!("container {name}"))?)
+            }
             None => Err(Error::refused(format!("container {} is not running", container.record.name), "")),
         }
     }
@@ -51,7 +56,7 @@ impl Engine {
             return Ok(());
         }
         let program = &container.record.program;
-        let signal = program.stop_signal.as_deref().unwrap_or("TERM").parse()?;
+        let signal = signal::parse(program.stop_signal.as_deref().unwrap_or("TERM"))?;
         let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let timeout = timeout.or(own).unwrap_or(DEFAULT_STOP_TIMEOUT);
         self.signal(container, signal)?;
@@ -64,7 +69,7 @@ impl Engine {
     /// Kills and waits until the container's monitor has seen it.
     pub(crate) fn kill_container(&self, container: &Container) -> Result<()> {
         const MONITOR_TIMEOUT: Duration = Duration::from_secs(10);
-        match self.signal(container, Signal::KILL) {
+        match self.signal(container, signal::KILL) {
             // It has ended between the two signals.
             Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
             result => result?,

@@ -1,14 +1,15 @@
 //! The monitor stage: starts a container, stays with it, and takes it down when it has ended.
 
-use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use carrack_container::attach::{Event, Listener, Peer};
-use carrack_container::log::LogWriter;
+use carrack_container::log::{LogWriter, Rotation};
 use carrack_container::monitor::{Finished, Monitor};
 use carrack_container::{Container, ContainerId, Effect, ProcessId};
 use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_sys::atomic::{self, Durability};
 
 use crate::sandbox::{RunningSandbox, SandboxPlan};
 use crate::stage::report_failure;
@@ -25,18 +26,18 @@ struct Started {
 
 impl Engine {
     /// Runs the container from start to end; `peer` is the command that wanted it.
-    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> u8 {
+    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         match self.start_container(id) {
             Ok((container, started)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                u8::from(self.stay(&container, started, peer).is_err())
+                self.stay(&container, started, peer)
             }
             Err(error) => {
                 let code = i32::from(error.exit_code_of_run());
                 // Whatever fails while undoing is found and undone by the next command.
                 let _ = self.fail(id, &error.with_causes(), code);
                 report_failure(&peer, &error);
-                1
+                Err(error)
             }
         }
     }
@@ -63,23 +64,29 @@ impl Engine {
             Ok(())
         };
         let sandbox = self.make_sandbox(plan, &mut announce)?;
+        let spec = serde_json::to_vec(&sandbox.spec).expect("a spec has string keys only");
+        atomic::write(&self.spec_path(id), &spec, 0o600, Durability::Volatile)?;
         let (sandbox, cgroup) = sandbox.start()?;
         let init = ProcessId::of(sandbox.running.pid())?;
         self.containers.update(id, |state| state.run(init))?;
         Ok((container, Started { sandbox, cgroup }))
     }
 
+    /// Where the spec of a running container is kept.
+    pub(crate) fn spec_path(&self, id: &ContainerId) -> PathBuf {
+        self.containers.run_folder(id).join("config.json")
+    }
+
     fn stay(&self, container: &Container, started: Started, peer: Peer) -> Result<()> {
         let id = &container.record.id;
         let settings = &self.environment.settings.containers;
-        let log = LogWriter::open(&self.containers.log_path(id), settings.log_max_size, settings.log_max_files)?;
+        let rotation = Rotation { max_bytes: settings.log_max_size, max_files: settings.log_max_files };
+        let log = LogWriter::open(&self.containers.log_path(id), rotation)?;
         let monitor = Monitor {
-            init: started.sandbox.running.pidfd().try_clone_to_owned().map_err(crate::error::unnamed)?,
-            stdio: started.sandbox.stdio,
             stdin_once: container.record.program.stdin_once,
             log: Some(log),
             listener: Some(Listener::bind(&self.containers.run_folder(id))?),
-            foreground: Some(peer),
+            ..started.sandbox.monitor(peer)?
         };
         let finished = monitor.run()?;
         self.end(container, &finished, &started.cgroup)?;

@@ -208,7 +208,9 @@ impl<'a> Host<'a> {
         netns::inside(container_netns, || configure(attachment))?;
         PortMaps::new(&mut self.netfilter, &self.bridge.name).add(attachment.address, &attachment.ports)?;
         conntrack::forget_flows(&mut self.netfilter, &attachment.ports)?;
-        self.links.wait_until_up(&attachment.host_interface)
+        self.links.wait_until_up(&attachment.host_interface)?;
+        // The bridge gets its own carrier with its first port.
+        self.links.wait_until_up(&self.bridge.name)
     }
 }
 
@@ -221,5 +223,6 @@ fn configure(attachment: &Attachment) -> Result<()> {
     let (address, prefix) = (attachment.address, attachment.prefix);
     links.add_address(&InterfaceAddress { interface, address, prefix })?;
     links.set_up(&attachment.interface)?;
-    links.add_default_route(attachment.gateway)
+    links.add_default_route(attachment.gateway)?;
+    links.wait_until_up(&attachment.interface)
 }

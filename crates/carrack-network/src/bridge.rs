@@ -59,20 +59,17 @@ impl Bridge {
 
     /// Two networks of one range would take each other's packets.
     fn refuse_overlap(&self, links: &mut Links) -> Result<()> {
-        let overlaps = |other: &InterfaceAddress| self.subnet.overlaps(other.address, other.prefix);
-        let Some(InterfaceAddress { interface, address, prefix }) =
-            links.addresses()?.into_iter().find(overlaps)
-        else {
-            return Ok(());
-        };
-        let interface = links.at(interface)?.map_or_else(|| interface.to_string(), |link| link.name);
-        Err(Error::SubnetOverlap {
-            bridge: self.name.to_string(),
-            subnet: self.subnet,
-            interface,
-            address,
-            prefix,
-        })
+        let addresses = links.addresses()?.into_iter();
+        for other in addresses.filter(|other| self.subnet.overlaps(other.address, other.prefix)) {
+            let interface = links.at(other.interface)?.map(|link| link.name).unwrap_or_default();
+            // It is the bridge's own where another process with another state folder was faster.
+            if interface != self.name.as_str() {
+                let (bridge, subnet) = (self.name.to_string(), self.subnet);
+                let InterfaceAddress { address, prefix, .. } = other;
+                return Err(Error::SubnetOverlap { bridge, subnet, interface, address, prefix });
+            }
+        }
+        Ok(())
     }
 
     /// The size of packets for a new attachment: never more than what leaves the host in one piece.

@@ -161,8 +161,8 @@ impl Links {
         self.change(RouteNetlinkMessage::NewLink(message), 0, purpose)
     }
 
-    /// Waits until packets pass. The kernel notices a carrier in the background, and the bridge drops what comes
-    /// before: a lost address query would cost the container's first connection a second.
+    /// Waits until packets pass. The kernel notices a carrier in the background, and what comes before is dropped by
+    /// the interface and by the bridge: a lost address query would cost the first connection a second.
     pub fn wait_until_up(&mut self, name: &InterfaceName) -> Result<()> {
         let patience = Instant::now() + CARRIER_PATIENCE;
         // Without a carrier after that long, packets will pass when it comes.

@@ -1,53 +1,22 @@
 //! Response bodies: bytes in memory, or a part of a file that is read while it is sent.
 //!
-//! Invariant: a download holds at most two buffers of [`CHUNK_BYTES`], and no thread while its client is slow: each
-//! chunk is read by a short job on a blocking thread.
+//! Invariant: a download holds a few buffers, and no thread while its client is slow. What the
+//! kernel has in memory is read where it is sent, so that it passes one processor's cache; for the rest, a short job
+//! on a blocking thread waits for the disk, and the kernel reads ahead.
 
 use std::fs::File;
-use std::io;
+use std::future::Future;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
-const CHUNK_BYTES: usize = 256 << 10;
-const MAX_IDLE_BUFFERS: usize = 64;
-
-/// Buffers to use again: fresh ones cost a page fault for every 4 KiB.
-#[derive(Clone, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| vec![0; CHUNK_BYTES])
-    }
-}
-
-/// A filled buffer; goes back when the connection has sent it.
-struct Filled {
-    buffer: Vec<u8>,
-    length: usize,
-    home: Buffers,
-}
-
-impl AsRef<[u8]> for Filled {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer[..self.length]
-    }
-}
-
-impl Drop for Filled {
-    fn drop(&mut self) {
-        let mut idle = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE_BUFFERS {
-            idle.push(std::mem::take(&mut self.buffer));
-        }
-    }
-}
+use crate::buffers::{Buffer, Buffers};
 
 /// What a response carries.
 pub(crate) enum Body {
@@ -72,54 +41,63 @@ impl Body {
 /// A part of a file on its way.
 pub(crate) struct FilePart {
     file: Arc<File>,
-    /// The first byte that no job reads yet.
+    /// The first byte that is not handed to the connection yet.
     offset: u64,
-    /// Bytes that are not handed to the connection yet.
+    /// How many bytes follow it.
     remaining: u64,
-    reading: Option<JoinHandle<io::Result<Filled>>>,
+    reading: Option<JoinHandle<io::Result<Buffer>>>,
     buffers: Buffers,
-    end: u64,
 }
 
 impl FilePart {
     /// `length` bytes of `file` from `start`.
     pub(crate) fn new(file: File, start: u64, length: u64, buffers: Buffers) -> Self {
-        let (file, end) = (Arc::new(file), start + length);
-        Self { file, offset: start, remaining: length, reading: None, buffers, end }
+        Self { file: Arc::new(file), offset: start, remaining: length, reading: None, buffers }
     }
 
-    /// Begins to read the next chunk where none is under way.
-    fn read_ahead(&mut self) {
-        let length = (self.end - self.offset).min(CHUNK_BYTES as u64) as usize;
-        if length == 0 {
-            self.reading = None;
-            return;
-        }
-        let (file, offset, home) = (self.file.clone(), self.offset, self.buffers.clone());
-        self.offset += length as u64;
-        self.reading = Some(tokio::task::spawn_blocking(move || {
-            let mut buffer = home.take();
-            file.read_exact_at(&mut buffer[..length], offset)?;
-            Ok(Filled { buffer, length, home })
-        }));
+    /// Reads what the kernel has in memory; `None` when it would have to wait for the disk.
+    fn read_cached(&self) -> Option<Buffer> {
+        let mut buffer = self.buffers.take();
+        let read = buffer.read(self.remaining, |space| {
+            preadv2(&self.file, &mut [IoSliceMut::new(space)], self.offset, ReadWriteFlags::NOWAIT)
+        });
+        read.ok().map(|()| buffer).filter(|buffer| !buffer.as_ref().is_empty())
+    }
+
+    /// Begins to read the next chunk on a thread that may wait for the disk.
+    fn read_from_disk(&self) -> JoinHandle<io::Result<Buffer>> {
+        let (file, offset, remaining, mut buffer) =
+            (self.file.clone(), self.offset, self.remaining, self.buffers.take());
+        tokio::task::spawn_blocking(move || {
+            buffer.read(remaining, |space| file.read_exact_at(space, offset).map(|()| space.len()))?;
+            Ok(buffer)
+        })
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.remaining == 0 {
             return Poll::Ready(None);
         }
-        if self.reading.is_none() {
-            self.read_ahead();
-        }
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let filled = match ready!(Pin::new(reading).poll(context)) {
-            Ok(Ok(filled)) => filled,
-            Ok(Err(error)) => return Poll::Ready(Some(Err(error))),
-            Err(error) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+        let cached = if self.reading.is_none() { self.read_cached() } else { None };
+        let chunk = match cached {
+            Some(chunk) => chunk,
+            None => {
+                let mut reading = self.reading.take().unwrap_or_else(|| self.read_from_disk());
+                match Pin::new(&mut reading).poll(context) {
+                    Poll::Ready(Ok(Ok(chunk))) => chunk,
+                    Poll::Ready(Ok(Err(error))) => return Poll::Ready(Some(Err(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                    Poll::Pending => {
+                        self.reading = Some(reading);
+                        return Poll::Pending;
+                    }
+                }
+            }
         };
-        self.remaining -= filled.length as u64;
-        self.read_ahead();
-        Poll::Ready(Some(Ok(Bytes::from_owner(filled))))
+        let length = chunk.as_ref().len() as u64;
+        self.offset += length;
+        self.remaining -= length;
+        Poll::Ready(Some(Ok(Bytes::from_owner(chunk))))
     }
 }
 

@@ -23,6 +23,7 @@
 mod authentication;
 mod blobs;
 mod body;
+mod buffers;
 mod cache;
 mod collect;
 mod error;

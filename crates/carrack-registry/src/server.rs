@@ -25,6 +25,8 @@ use crate::{Error, Result, tls};
 
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_BLOCKING_THREADS: usize = 64;
+/// What a connection reads at once, and the most that a head may have.
+const BUFFER_BYTES: usize = 128 << 10;
 const HEAD: Duration = Duration::from_secs(60);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNSENT: Duration = Duration::from_secs(60);
@@ -145,7 +147,7 @@ where
         async move { Ok::<_, std::convert::Infallible>(service.respond(peer.ip(), request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER_BYTES);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), respond));
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -15,7 +15,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::authentication::Authentication;
-use crate::body::{Body, Buffers};
+use crate::body::Body;
+use crate::buffers::Buffers;
 use crate::failure::{Answer, Failure};
 use crate::query::Query;
 use crate::route::Route;

@@ -1,7 +1,7 @@
 //! Uploads in progress (distribution-spec, "Pushing blobs"): their files, and what is known of them in memory.
 //!
-//! Invariants: `offset` bytes of an upload's file are those that were received, in order; a write that fails is taken
-//! back. The hasher has taken exactly these bytes, or is absent and made again from the file. An id is only ever
+//! Invariants: the first `offset` bytes of an upload's file are those that were received, in order; a write that fails
+//! counts for nothing. The hasher has taken exactly these bytes, or is absent and made again from the file. An id is only ever
 //! looked up in memory, so a client's text never becomes a path.
 
 use std::collections::HashMap;
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use carrack_oci::{Digest, Hasher};
 use carrack_sys::{IoContext, atomic};
-use hyper::body::Bytes;
 
 use crate::Result;
 use crate::failure::{Answer, Failure};
@@ -58,31 +57,26 @@ impl Upload {
         self.offset
     }
 
-    /// Takes the next bytes; no bytes make sure that the file exists.
-    pub(crate) fn append(&mut self, frames: &[Bytes]) -> Result<()> {
+    fn file(&self) -> Result<File> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&self.path);
-        let file = file.during("open", &self.path)?;
-        let mut end = self.offset;
-        for frame in frames {
-            if let Err(error) = file.write_all_at(frame, end) {
-                file.set_len(self.offset).during("truncate", &self.path)?;
-                return Err(error).during("write", &self.path).map_err(Into::into);
-            }
-            end += frame.len() as u64;
-        }
+        Ok(file.during("open", &self.path)?)
+    }
+
+    /// Takes the next bytes. What a failed write leaves behind `offset` is written over, or cut off at the end.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file()?.write_all_at(bytes, self.offset).during("write", &self.path)?;
         if let Some(hasher) = &mut self.hasher {
-            frames.iter().for_each(|frame| hasher.update(frame));
+            hasher.update(bytes);
         }
-        self.offset = end;
+        self.offset += bytes.len() as u64;
         self.used = Instant::now();
         Ok(())
     }
 
     /// Throws away what follows the first `offset` bytes.
     pub(crate) fn truncate(&mut self, offset: u64) -> Result<()> {
-        let file = OpenOptions::new().write(true).open(&self.path).during("open", &self.path)?;
-        file.set_len(offset).during("truncate", &self.path)?;
+        self.file()?.set_len(offset).during("truncate", &self.path)?;
         (self.offset, self.hasher) = (offset, None);
         Ok(())
     }
@@ -90,7 +84,7 @@ impl Upload {
     /// Checks that the received bytes have `digest`; where another algorithm was expected, or a restart lost the
     /// state of the hasher, the file is read again.
     pub(crate) fn verify(&mut self, digest: &Digest) -> Answer<()> {
-        self.append(&[])?;
+        self.file()?.set_len(self.offset).during("truncate", &self.path)?;
         let kept = self.hasher.take().filter(|_| digest.algorithm() == "sha256");
         let hasher = match kept {
             Some(hasher) => hasher,
@@ -265,7 +259,7 @@ mod tests {
         let (folder, sessions, name) = sessions();
         let ids = [sessions.begin(&name).unwrap(), sessions.begin(&name).unwrap()];
         let mut used = turn(&sessions, &name, &ids[0]).unwrap();
-        used.append(&[Bytes::from_static(b"bytes")]).unwrap();
+        used.append(b"bytes").unwrap();
         sessions.expire(EXPIRY).unwrap();
         drop(turn(&sessions, &name, &ids[1]).unwrap());
         sessions.expire(Duration::ZERO).unwrap();
@@ -286,15 +280,17 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_is_taken_back() {
+    fn a_failed_write_counts_for_nothing() {
         let (_folder, sessions, _) = sessions();
         let mut upload = sessions.transient().unwrap();
-        upload.append(&[Bytes::from_static(b"abc")]).unwrap();
+        upload.append(b"abc").unwrap();
         let path = std::mem::replace(&mut upload.path, "/dev/full".into());
-        assert!(upload.append(&[Bytes::from_static(b"lost")]).is_err());
+        assert!(upload.append(b"lost").unwrap_err().is_storage_full());
         upload.path = path;
         assert_eq!(upload.offset(), 3);
+        fs::write(&upload.path, b"abclo").unwrap();
         upload.verify(&Digest::of(b"abc")).unwrap();
+        assert_eq!(fs::read(&upload.path).unwrap(), b"abc");
     }
 
     #[test]

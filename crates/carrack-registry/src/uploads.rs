@@ -10,7 +10,6 @@ use crate::body::Body;
 use crate::failure::{Answer, Failure};
 use crate::name::RepositoryName;
 use crate::query::Query;
-use crate::receive::receive;
 use crate::service::{Service, blocking};
 use crate::{range, wire};
 
@@ -36,7 +35,7 @@ impl Service {
             }
         } else if query.get("digest").is_some() {
             let digest = parse_digest(query.get("digest"))?;
-            let mut turn = receive(request.body_mut(), self.sessions.transient()?, None).await?;
+            let mut turn = self.receive(request.body_mut(), self.sessions.transient()?, None).await?;
             let (store, repository) = (self.store.clone(), name.clone());
             let committed =
                 blocking(move || store.commit_upload(&repository, &mut turn, &digest).map(|()| digest));
@@ -102,7 +101,7 @@ impl Service {
                 got,
             });
         }
-        receive(request.body_mut(), turn, chunk.map(|(_, length)| length)).await
+        self.receive(request.body_mut(), turn, chunk.map(|(_, length)| length)).await
     }
 
     /// Takes the last bytes, checks the digest of all, and names the blob. Bytes that turn out wrong are thrown away.

@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn the_console_descriptor_arrives() {
         let (parent, child) = Channel::pair().unwrap();
-        child.send_console(child.as_fd()).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        child.send_console(file.as_fd()).unwrap();
         child.executing().unwrap();
         drop(child);
         assert!(parent.outcome().unwrap().is_some());

@@ -79,7 +79,7 @@ fn paths(paths: &[&str]) -> Vec<Entry> {
     paths.iter().map(|path| entry(path)).collect()
 }
 
-/// All names that a snapshot shows, sorted by folder.
+/// All names that a snapshot shows, sorted.
 fn shown(root: &Root) -> Vec<String> {
     let mut names = Vec::new();
     carrack_sys::tree::walk(root, |place| {
@@ -195,10 +195,10 @@ fn unpack_then_stack(store: &dyn Store) {
 fn whiteouts(store: &dyn Store) {
     let base =
         add_layer(store, None, "base", &paths(&["keep", "gone", "hidden/", "hidden/old", ".wh.never-there"]));
-    assert_eq!(content(store, &base), ["gone", "hidden", "keep", "hidden/old"]);
+    assert_eq!(content(store, &base), ["gone", "hidden", "hidden/old", "keep"]);
     let changes = paths(&["hidden/", "hidden/.wh..wh..opq", "hidden/new", ".wh.gone"]);
     let top = add_layer(store, Some(&base), "top", &changes);
-    assert_eq!(content(store, &top), ["hidden", "keep", "hidden/new"]);
+    assert_eq!(content(store, &top), ["hidden", "hidden/new", "keep"]);
 }
 
 fn opaque_root(store: &dyn Store) {

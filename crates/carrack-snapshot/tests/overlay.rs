@@ -119,7 +119,7 @@ fn the_upper_folder_has_all_that_changed() {
     while let Some(entry) = reader.next_entry().unwrap() {
         paths.push(entry.path.to_str().unwrap().to_owned());
     }
-    assert_eq!(paths, ["etc", "var", "var/.wh..wh..opq", "etc/.wh.a", "etc/b", "etc/new"]);
+    assert_eq!(paths, ["etc", "etc/.wh.a", "etc/b", "etc/new", "var", "var/.wh..wh..opq"]);
     // The layer on the same base shows what the active snapshot showed.
     let unpacked = store.unpack(&SnapshotKey::unique("layer"), &mut tar.as_slice()).unwrap();
     assert_eq!(unpacked.diff_id(), &summary.diff_id);

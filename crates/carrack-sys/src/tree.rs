@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::rooted::{Place, Root};
 use crate::{IoContext, Result};
 
-/// Folders deeper than this below the removed one are first moved up to it.
+/// As many folders are held open on the way down. In a removal, deeper ones are first moved up to the top.
 const MAX_DEPTH: usize = 64;
 /// A path of a walk is opened in pieces of at most about this length (`PATH_MAX` is 4096).
 const MAX_PIECE_BYTES: usize = 2048;
@@ -117,62 +117,82 @@ impl Removal<'_> {
     }
 }
 
-/// Calls `visit` for each name below `root`, a folder always before what is in it.
+/// Calls `visit` for each name below `root`, a folder right before what is in it, the names of a folder sorted.
 ///
-/// The order depends on names only: all names of a folder, sorted, then its subfolders one after the other.
 /// `visit` says for a folder whether to go into it.
 pub fn walk<E: From<crate::Error>>(
     root: &Root,
     mut visit: impl FnMut(&Place<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let top = Pending { base: Rc::new(root.try_clone()?), below: PathBuf::from("."), path: PathBuf::new() };
-    let mut pending = vec![top];
-    while let Some(folder) = pending.pop() {
-        let fd = folder.open()?;
-        let mut subfolders = Vec::new();
-        for (name, kind) in sorted_names(&fd).during("list the folder", &folder.path)? {
-            let path = folder.path.join(&name);
-            let place = Place::borrowed(fd.as_fd(), &name, &path);
-            let descend = visit(&place)?;
-            let is_folder = match kind {
-                FileType::Unknown => place.metadata()?.is_some_and(|metadata| metadata.is_dir()),
-                kind => kind == FileType::Directory,
-            };
-            if descend && is_folder {
-                subfolders.push(name);
+    let top = Location { base: Rc::new(root.try_clone()?), below: PathBuf::from("."), path: PathBuf::new() };
+    let mut levels = vec![Level::open(top)?];
+    while let Some(level) = levels.last_mut() {
+        let Some((name, kind)) = level.names.next() else {
+            levels.pop();
+            continue;
+        };
+        let folder = level.folder()?;
+        let path = level.location.path.join(&name);
+        let place = Place::borrowed(folder.as_fd(), &name, &path);
+        let descend = visit(&place)?;
+        let is_folder = match kind {
+            FileType::Unknown => place.metadata()?.is_some_and(|metadata| metadata.is_dir()),
+            kind => kind == FileType::Directory,
+        };
+        if descend && is_folder {
+            let below = level.location.child(&folder, &name, path)?;
+            if let Some(far_above) = levels.len().checked_sub(MAX_DEPTH) {
+                levels[far_above].folder = None;
             }
-        }
-        if !subfolders.is_empty() {
-            folder.push_subfolders(fd, subfolders, &mut pending);
+            levels.push(Level::open(below)?);
         }
     }
     Ok(())
 }
 
-/// A folder still to be visited: `below` an open one, so that no path gets too long for the kernel.
-struct Pending {
+/// How to open a folder of a walk: `below` an open one, so that no path gets too long for the kernel.
+struct Location {
     base: Rc<Root>,
     below: PathBuf,
     path: PathBuf,
 }
 
-impl Pending {
-    fn open(&self) -> Result<OwnedFd> {
-        open_below(self.base.as_fd(), self.below.as_os_str()).during("open the folder", &self.path)
+impl Location {
+    fn open(&self) -> Result<Rc<OwnedFd>> {
+        open_below(self.base.as_fd(), self.below.as_os_str())
+            .map(Rc::new)
+            .during("open the folder", &self.path)
     }
 
-    fn push_subfolders(self, fd: OwnedFd, names: Vec<OsString>, pending: &mut Vec<Pending>) {
-        let (base, below) = match self.below.as_os_str().len() > MAX_PIECE_BYTES {
-            true => (Rc::new(Root::from_fd(fd, &self.path)), PathBuf::new()),
-            false => (self.base, self.below),
-        };
-        for name in names.into_iter().rev() {
-            pending.push(Pending {
-                base: base.clone(),
-                below: below.join(&name),
-                path: self.path.join(&name),
-            });
+    fn child(&self, folder: &OwnedFd, name: &OsStr, path: PathBuf) -> Result<Self> {
+        if self.below.as_os_str().len() <= MAX_PIECE_BYTES {
+            return Ok(Self { base: self.base.clone(), below: self.below.join(name), path });
         }
+        let folder = folder.try_clone().during("duplicate the handle of", &self.path)?;
+        Ok(Self { base: Rc::new(Root::from_fd(folder, &self.path)), below: name.into(), path })
+    }
+}
+
+/// A folder on the way to where a walk is. Those far above are closed, and opened again on the way back.
+struct Level {
+    location: Location,
+    folder: Option<Rc<OwnedFd>>,
+    names: std::vec::IntoIter<(OsString, FileType)>,
+}
+
+impl Level {
+    fn open(location: Location) -> Result<Self> {
+        let folder = location.open()?;
+        let names = sorted_names(&folder).during("list the folder", &location.path)?.into_iter();
+        Ok(Self { location, folder: Some(folder), names })
+    }
+
+    fn folder(&mut self) -> Result<Rc<OwnedFd>> {
+        let folder = match self.folder.take() {
+            Some(folder) => folder,
+            None => self.location.open()?,
+        };
+        Ok(self.folder.insert(folder).clone())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use carrack_engine::{Engine, Environment, Paths, Settings};
+use carrack_engine::{Engine, Environment, Paths, ProxySettings, Settings};
 use clap::Args;
 
 use crate::failure::Result;
@@ -43,8 +43,7 @@ impl Context {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),
             runroot: globals.runroot.or(settings.storage.runroot.clone()).unwrap_or(runroot),
         };
-        let auth_file = auth_file();
-        Ok(Self { environment: Environment { paths, settings, auth_file, program: "/proc/self/exe".into() } })
+        Ok(Self { environment: Environment { paths, settings, auth_file: auth_file(), proxies: proxies() } })
     }
 
     /// Opens the stores.
@@ -109,6 +108,12 @@ fn default_paths() -> (PathBuf, PathBuf) {
 fn settings_files() -> Vec<PathBuf> {
     let own = xdg("XDG_CONFIG_HOME", ".config").join("carrack/carrack.toml");
     vec![own, "/etc/carrack/carrack.toml".into()]
+}
+
+/// The variables that most programs honour, in lower case first, as curl has it.
+fn proxies() -> ProxySettings {
+    let either = |name: &str| variable(name).or_else(|| variable(&name.to_ascii_uppercase()));
+    ProxySettings { http: variable("http_proxy"), https: either("https_proxy"), no_proxy: either("no_proxy") }
 }
 
 /// Docker's place for credentials, so that a login of either serves both; podman's variable is honoured too.

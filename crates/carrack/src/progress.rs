@@ -44,8 +44,8 @@ impl Progress {
             Event::Step { number, total, instruction } => {
                 self.line(&format!("STEP {number}/{total}: {instruction}"));
             }
-            Event::StepDone { cached: true, .. } => self.line("--> cached"),
-            Event::StepDone { cached: false, duration } => self.line(&format!("--> {}", seconds(duration))),
+            Event::StepCached => self.line("--> cached"),
+            Event::StepDone { duration } => self.line(&format!("--> {}", seconds(duration))),
             Event::Output(bytes) => self.output(bytes),
         }
     }

@@ -59,7 +59,9 @@ fn a_folder_gives_its_content() {
 
 #[test]
 fn the_whole_context_into_the_working_folder() {
-    check(context("FROM scratch\nWORKDIR /srv\nCOPY . ."), expect![[r##"
+    check(
+        context("FROM scratch\nWORKDIR /srv\nCOPY . ."),
+        expect![[r##"
         srv/ 755 0:0
         srv/a.txt 644 0:0 "a"
         srv/b.txt 644 0:0 "b"
@@ -69,7 +71,8 @@ fn the_whole_context_into_the_working_folder() {
         srv/dir/sub/ 750 0:0
         srv/dir/sub/two 644 0:0 "2"
         srv/run.sh 755 0:0 "#!/bin/sh"
-    "##]]);
+    "##]],
+    );
 }
 
 #[test]
@@ -87,10 +90,13 @@ fn patterns_and_several_sources() {
             v/b.txt 644 0:0 "b"
         "#]],
     );
-    check(context("FROM scratch\nCOPY a.txt b.txt /v"), expect![[r#"
+    check(
+        context("FROM scratch\nCOPY a.txt b.txt /v"),
+        expect![[r#"
         error: line 2: COPY a.txt b.txt /v
           caused by: COPY of several sources to /v: a folder is expected, ending with /
-    "#]]);
+    "#]],
+    );
     check(
         context("FROM scratch\nCOPY [\"a.txt\", \"/with blank/\"]"),
         expect![[r#"
@@ -102,24 +108,36 @@ fn patterns_and_several_sources() {
 
 #[test]
 fn sources_do_not_leave_the_context() {
-    check(context("FROM scratch\nCOPY ../../a.txt /\nCOPY /b.txt /"), expect![[r#"
+    check(
+        context("FROM scratch\nCOPY ../../a.txt /\nCOPY /b.txt /"),
+        expect![[r#"
         a.txt 644 0:0 "a"
         b.txt 644 0:0 "b"
-    "#]]);
-    check(context("FROM scratch\nCOPY missing /"), expect![[r#"
+    "#]],
+    );
+    check(
+        context("FROM scratch\nCOPY missing /"),
+        expect![[r#"
         error: line 2: COPY missing /
           caused by: missing is not in the build context
-    "#]]);
-    check(context("FROM scratch\nCOPY link /").link("link", "/etc/hostname"), expect![[r#"
+    "#]],
+    );
+    check(
+        context("FROM scratch\nCOPY link /").link("link", "/etc/hostname"),
+        expect![[r#"
         error: line 2: COPY link /
           caused by: link is not in the build context
-    "#]]);
-    check(context("FROM scratch\nCOPY link /").link("link", "dir"), expect![[r#"
+    "#]],
+    );
+    check(
+        context("FROM scratch\nCOPY link /").link("link", "dir"),
+        expect![[r#"
         link -> ../a.txt 0:0
         one 644 0:0 "1"
         sub/ 750 0:0
         sub/two 644 0:0 "2"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -149,14 +167,20 @@ fn owner_and_mode() {
             etc/passwd 644 0:0 "app:x:1001:2002::/:/bin/sh\n"
         "#]],
     );
-    check(context("FROM scratch\nCOPY --chown=nobody a.txt /"), expect![[r#"
+    check(
+        context("FROM scratch\nCOPY --chown=nobody a.txt /"),
+        expect![[r#"
         error: line 2: COPY --chown=nobody a.txt /
           caused by: cannot find "nobody" in /etc/passwd of the image
-    "#]]);
-    check(context("FROM scratch\nCOPY --chmod=999 a.txt /"), expect![[r#"
+    "#]],
+    );
+    check(
+        context("FROM scratch\nCOPY --chmod=999 a.txt /"),
+        expect![[r#"
         error: line 2: COPY --chmod=999 a.txt /
           caused by: invalid --chmod "999": expected octal as 0755, or symbolic as u=rwX,go=rX
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -174,18 +198,24 @@ fn folders_merge_and_files_replace() {
             app/sub/two 644 0:0 "2"
         "#]],
     );
-    check(context("FROM scratch\nCOPY dir /app\nCOPY a.txt /app/sub"), expect![[r#"
+    check(
+        context("FROM scratch\nCOPY dir /app\nCOPY a.txt /app/sub"),
+        expect![[r#"
         app/ 755 0:0
         app/link -> ../a.txt 0:0
         app/one 644 0:0 "1"
         app/sub/ 750 0:0
         app/sub/a.txt 644 0:0 "a"
         app/sub/two 644 0:0 "2"
-    "#]]);
-    check(context("FROM scratch\nCOPY a.txt /app/sub\nCOPY dir /app"), expect![[r#"
+    "#]],
+    );
+    check(
+        context("FROM scratch\nCOPY a.txt /app/sub\nCOPY dir /app"),
+        expect![[r#"
         error: line 3: COPY dir /app
           caused by: cannot put the folder sub over a file
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -272,7 +302,8 @@ fn a_link_copy_is_a_layer_of_its_own() {
         y/b.txt 644 0:0 "b"
         z/ 755 0:0
         z/run.sh 755 0:0 "#!/bin/sh"
-    "##]].assert_eq(&store.tree(&other.built));
+    "##]]
+    .assert_eq(&store.tree(&other.built));
 }
 
 #[test]
@@ -302,10 +333,13 @@ fn files_of_a_stage_keep_their_owner() {
             out/two 644 5:6 "2"
         "#]],
     );
-    check(context("FROM scratch AS one\nFROM scratch\nCOPY --from=one /d /out"), expect![[r#"
+    check(
+        context("FROM scratch AS one\nFROM scratch\nCOPY --from=one /d /out"),
+        expect![[r#"
         error: line 3: COPY --from=one /d /out
           caused by: /d is not in one
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -344,7 +378,8 @@ fn urls_are_fetched_by_add() {
     expect![[r#"
         bin/ 755 0:0
         bin/tool 600 0:0 "tool"
-    "#]].assert_eq(&store.tree(&report.built));
+    "#]]
+    .assert_eq(&store.tree(&report.built));
     let checksum = carrack_oci::Digest::of(b"tool");
     build(&format!("ADD --checksum={checksum} https://host.example/dir/tool?x=1 /t"))
         .run(&mut store)

@@ -40,27 +40,33 @@ fn wrong_stages_are_errors() {
     let file = "FROM scratch AS one\nCOPY --from=two /x /\nFROM one AS two\n";
     expect![[r#"
         error: the stage two needs itself
-    "#]].assert_eq(&error(&Build::new(file)));
+    "#]]
+    .assert_eq(&error(&Build::new(file)));
     expect![[r#"
         error: no stage "three": the file has one, two
-    "#]].assert_eq(&error(&Build::new(file).target("three")));
+    "#]]
+    .assert_eq(&error(&Build::new(file).target("three")));
     expect![[r#"
         error: the stage 0 needs itself
-    "#]].assert_eq(&error(&Build::new("FROM scratch\nCOPY --from=0 /x /\n")));
+    "#]]
+    .assert_eq(&error(&Build::new("FROM scratch\nCOPY --from=0 /x /\n")));
     expect![[r#"
         error: line 1: FROM $NONE
           caused by: "$NONE" expands to an empty text
-    "#]].assert_eq(&error(&Build::new("FROM $NONE\n")));
+    "#]]
+    .assert_eq(&error(&Build::new("FROM $NONE\n")));
     expect![[r#"
         error: line 1: FROM Not/Valid
           caused by: cannot use "Not/Valid" as an image
           caused by: invalid reference "Not/Valid": a repository is written in lower case
-    "#]].assert_eq(&error(&Build::new("FROM Not/Valid\n")));
+    "#]]
+    .assert_eq(&error(&Build::new("FROM Not/Valid\n")));
     expect![[r#"
         error: line 2: COPY --from=absent/image /x /
           caused by: cannot use the image absent/image
           caused by: no image docker.io/absent/image:latest
-    "#]].assert_eq(&error(&Build::new("FROM scratch\nCOPY --from=absent/image /x /\n")));
+    "#]]
+    .assert_eq(&error(&Build::new("FROM scratch\nCOPY --from=absent/image /x /\n")));
 }
 
 #[test]
@@ -93,16 +99,19 @@ fn triggers_run_in_the_next_build_once() {
         2/5 child: COPY src /app
         3/5 child: LABEL built=yes
         4/5 child: LABEL x=y
-        5/5 1: FROM child"#]].assert_eq(&child.steps.join("\n"));
+        5/5 1: FROM child"#]]
+    .assert_eq(&child.steps.join("\n"));
     assert_eq!(config(&child.built).config.on_build, None);
     expect![[r#"
         app/ 755 0:0
         app/f 644 0:0 "f"
-    "#]].assert_eq(&store.tree(&child.built));
+    "#]]
+    .assert_eq(&store.tree(&child.built));
     let inner = "FROM scratch AS one\nONBUILD COPY <<EOF /f\ntext\nEOF\nFROM one\n";
     expect![[r#"
         f 644 0:0 "text\n"
-    "#]].assert_eq(&Build::new(inner).tree());
+    "#]]
+    .assert_eq(&Build::new(inner).tree());
 }
 
 #[test]

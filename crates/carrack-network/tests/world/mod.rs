@@ -136,6 +136,12 @@ impl World {
             namespace.run("ip", &["address", "add", &format!("{address}/24"), "dev", interface]);
             namespace.run("ip", &["link", "set", interface, "up"]);
         }
+        for (namespace, interface) in [(&host, "wan0"), (&outside, "wan1")] {
+            // Packets are dropped until the kernel has noticed the carrier.
+            while !namespace.run("ip", &["link", "show", interface]).contains("state UP") {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
         host.run("ip", &["route", "add", "default", "via", &OUTSIDE.to_string()]);
         Self { host, outside, bridge: Bridge::standard().unwrap(), state: tempfile::tempdir().unwrap() }
     }

@@ -112,15 +112,22 @@ fn ranges(
         LinuxSeccompAction::ScmpActErrno => errno(rustix::io::Errno::NOSYS.raw_os_error().cast_unsigned()),
         _ => default,
     };
-    let mut ranges = vec![(0, Outcome::Always(default))];
-    let mut push = |first: u32, outcome: Outcome| match ranges.last_mut() {
-        Some((_, last)) if *last == outcome => {}
-        Some((start, last)) if *start == first => *last = outcome,
-        _ => ranges.push((first, outcome)),
+    let mut ranges: Vec<(u32, Outcome)> = Vec::new();
+    let mut push = |first: u32, outcome: Outcome| {
+        if ranges.last().is_none_or(|(_, last)| *last != outcome) {
+            ranges.push((first, outcome));
+        }
     };
+    let mut next = 0;
     for (number, outcome) in outcomes {
+        if number > next {
+            push(next, Outcome::Always(default));
+        }
         push(number, outcome);
-        push(number + 1, Outcome::Always(default));
+        next = number + 1;
+    }
+    if next < table::end() {
+        push(next, Outcome::Always(default));
     }
     push(table::end(), Outcome::Always(beyond));
     ranges

@@ -70,6 +70,10 @@ impl Container {
         self.folder.path().join(name)
     }
 
+    pub fn cgroup_path(&self) -> &str {
+        &self.cgroup
+    }
+
     pub fn cgroup(&self) -> Cgroup {
         Cgroup::open(Path::new(&self.cgroup)).unwrap()
     }

@@ -7,7 +7,7 @@ use carrack_engine::BuildRequest;
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
-use super::Command;
+use super::{Command, container_flags};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -74,7 +74,7 @@ impl Command for Build {
             labels: pairs(&self.label),
             no_cache: self.no_cache,
             platform: self.platform.unwrap_or_else(Platform::host),
-            network: self.network.parse()?,
+            network: container_flags::network(&self.network)?,
             pull: self.pull,
             timestamp_unix: self.timestamp.map_or_else(source_date_epoch, |seconds| Ok(Some(seconds)))?,
             context: self.context,

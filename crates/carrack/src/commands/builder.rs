@@ -11,8 +11,8 @@ use crate::output::print_line;
 #[derive(Args)]
 pub struct Prune {
     /// Accepted for Docker's sake: carrack does not ask
-    #[arg(short, long)]
-    force: bool,
+    #[arg(short = 'f', long = "force")]
+    _force: bool,
 }
 
 impl Command for Prune {

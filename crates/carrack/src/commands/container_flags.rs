@@ -275,7 +275,7 @@ fn memory_swap(text: &str) -> Result<i64> {
     Ok(i64::try_from(bytes).unwrap_or(-1))
 }
 
-fn network(text: &str) -> Result<NetworkMode> {
+pub fn network(text: &str) -> Result<NetworkMode> {
     match text {
         "bridge" | "default" => Ok(NetworkMode::Bridge),
         "none" => Ok(NetworkMode::None),

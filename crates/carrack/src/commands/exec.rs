@@ -57,7 +57,8 @@ impl Command for Exec {
             interactive: self.interactive,
             detach: self.detach,
         };
-        let session = context.engine()?.exec(&self.container, request)?;
+        let engine = context.engine()?;
+        let session = engine.exec(&self.container, request)?;
         if self.detach {
             return Ok(0);
         }

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use carrack_engine::{LogOptions, Stream};
+use carrack_engine::{Selection, Stream};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Result, invalid};
+use crate::failure::{Result, invalid};
 
 pub const EXAMPLES: &str = "  carrack logs web
   carrack logs --follow --tail 20 web
@@ -39,8 +39,7 @@ pub struct Logs {
 
 impl Command for Logs {
     fn run(self, context: &Context) -> Result<u8> {
-        let options = LogOptions {
-            follow: self.follow,
+        let selection = Selection {
             tail: match self.tail.as_str() {
                 "all" => None,
                 lines => Some(lines.parse().map_err(|_| invalid("--tail", lines, "a number or all"))?),
@@ -48,22 +47,15 @@ impl Command for Logs {
             since: self.since.as_deref().map(|text| time("--since", text)).transpose()?,
             until: self.until.as_deref().map(|text| time("--until", text)).transpose()?,
         };
-        let mut written = Ok(());
-        context.engine()?.logs(&self.container, options, |entry| {
+        context.engine()?.logs(&self.container, &selection, self.follow, &mut |entry| {
             let time = if self.timestamps { format!("{} ", entry.time) } else { String::new() };
-            let line = [time.as_bytes(), &entry.bytes].concat();
-            written = match entry.stream {
-                Stream::Stdout => io::stdout().write_all(&line).and_then(|()| io::stdout().flush()),
-                Stream::Stderr => io::stderr().write_all(&line),
-            };
-            written.is_ok()
-        })?;
-        match written {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::message(format!("cannot write the log: {error}")))
+            let line = format!("{time}{}", entry.log);
+            match entry.stream {
+                Stream::Stdout => io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush()),
+                Stream::Stderr => io::stderr().write_all(line.as_bytes()),
             }
-            _ => Ok(0),
-        }
+        })?;
+        Ok(0)
     }
 }
 

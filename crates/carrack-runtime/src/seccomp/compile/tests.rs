@@ -153,5 +153,5 @@ fn a_profile_that_cannot_be_a_filter_is_refused() {
 #[test]
 fn a_search_takes_few_steps() {
     let code = compile(&default_profile(&DEFAULT)).unwrap();
-    assert!(code.len() < 400, "{} instructions", code.len());
+    assert!(code.len() < 200, "{} instructions", code.len());
 }
