@@ -62,7 +62,7 @@ show pull "$registry/team/app@$(cat "$work/digest")"
 show images --digests
 
 step "7. Run it under limits, with a published port"
-show run -d --name web -p 127.0.0.1:0:8080 --memory 64m --pids-limit 50 "$registry/team/app@$(cat "$work/digest")"
+show run -d --name web -p 127.0.0.1::8080 --memory 64m --pids-limit 50 "$registry/team/app@$(cat "$work/digest")"
 port=$(carrack inspect --format '{{(index (index .NetworkSettings.Ports "8080/tcp") 0).HostPort}}' web)
 echo "\$ curl http://127.0.0.1:$port/"
 for attempt in 1 2 3 4 5 6 7 8 9 10; do

@@ -2,11 +2,13 @@
 //!
 //! They are written into a folder of the host and bound over those of the image, which are never touched.
 
+use std::fs::{self, Permissions};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use carrack_container::{Bind, HostSettings, NetworkMode};
-use carrack_sys::atomic::{self, Durability};
+use carrack_sys::{IoContext, atomic};
 
 use crate::{Error, Result};
 
@@ -33,7 +35,9 @@ impl HostFiles<'_> {
         let mut binds = Vec::with_capacity(files.len());
         for (name, text) in files {
             let source = folder.join(name);
-            atomic::write(&source, text.as_bytes(), 0o644, Durability::Volatile)?;
+            // In place: a container that has the file bound already sees the new text.
+            fs::write(&source, text).during("write", &source)?;
+            fs::set_permissions(&source, Permissions::from_mode(0o644)).during("change the mode of", &source)?;
             let destination = PathBuf::from("/etc").join(name);
             binds.push(Bind { source, destination, read_only: false });
         }

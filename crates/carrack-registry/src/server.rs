@@ -25,8 +25,9 @@ use crate::{Error, Result, tls};
 
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_BLOCKING_THREADS: usize = 64;
-/// What a connection reads at once, and the most that a head may have.
-const BUFFER_BYTES: usize = 128 << 10;
+/// What a connection reads at once, and the most that a head may have. Larger ones would be mapped and unmapped again
+/// by the allocator, and their pages faulted in each time.
+const BUFFER_BYTES: usize = 64 << 10;
 const HEAD: Duration = Duration::from_secs(60);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNSENT: Duration = Duration::from_secs(60);

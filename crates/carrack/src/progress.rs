@@ -11,6 +11,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::context;
 
+/// A step that takes less has nothing to say about its time.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
+
 /// Shows the events of one operation; used from several threads.
 pub struct Progress {
     display: Display,
@@ -45,7 +48,8 @@ impl Progress {
                 self.line(&format!("STEP {number}/{total}: {instruction}"));
             }
             Event::StepCached => self.line("--> cached"),
-            Event::StepDone { duration } => self.line(&format!("--> {}", seconds(duration))),
+            Event::StepDone { duration } if duration >= WORTH_TELLING => self.line(&format!("--> {}", seconds(duration))),
+            Event::StepDone { .. } => {}
             Event::Output(bytes) => self.output(bytes),
         }
     }
