@@ -45,7 +45,9 @@ show build -t demo-app "$work/app"
 
 step "4. A registry with a password"
 htpasswd -Bbn demo secret > "$work/users"
-carrack registry serve --listen 127.0.0.1:0 --htpasswd "$work/users" > "$work/registry.log" &
+# Not through the function: its process id would be that of a subshell.
+"$carrack_binary" --root "$work/registry" --runroot "$work/run" registry serve --listen 127.0.0.1:0 \
+    --htpasswd "$work/users" > "$work/registry.log" &
 registry_pid=$!
 until grep -q '^listening' "$work/registry.log"; do sleep 0.05; done
 registry=$(sed -n 's/^listening on //p' "$work/registry.log")

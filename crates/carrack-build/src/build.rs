@@ -23,17 +23,19 @@ pub fn build<B: Backend>(plan: &BuildPlan, backend: &mut B, progress: &dyn Fn(Ev
     for warning in &plan.dockerfile.warnings {
         progress(Event::Warning { line: Some(warning.line), message: &warning.message });
     }
-    let created = jiff::Timestamp::from_second(plan.timestamp_unix)
-        .map_err(|error| Error::invalid(format!("invalid build time: {error}")))?
-        .to_string();
     let globals = Globals::new(plan)?;
     let stages = resolve(plan, &globals, backend)?;
+    let timestamp_unix = plan.timestamp_unix.unwrap_or_else(|| newest_base(&stages));
+    let created = jiff::Timestamp::from_second(timestamp_unix)
+        .map_err(|error| Error::invalid(format!("invalid build time: {error}")))?
+        .to_string();
     let total = stages.iter().map(|stage| stage.instructions.len() + 1).sum();
     let builder = Builder {
         plan,
         globals,
         backend,
         progress,
+        timestamp_unix,
         created,
         number: 0,
         total,
@@ -41,6 +43,16 @@ pub fn build<B: Backend>(plan: &BuildPlan, backend: &mut B, progress: &dyn Fn(Ev
         images: HashMap::new(),
     };
     builder.build(stages)
+}
+
+/// When the newest base image was made, in seconds since 1970; 0 without any that says. A date that follows from the
+/// inputs keeps the digests the same, and is closer to the truth than a constant.
+fn newest_base(stages: &[StagePlan]) -> i64 {
+    let created = |stage: &StagePlan| match &stage.base {
+        Base::Image(image) => image.config.created.as_ref()?.parse::<jiff::Timestamp>().ok(),
+        Base::Scratch | Base::Stage(_) => None,
+    };
+    stages.iter().filter_map(created).map(jiff::Timestamp::as_second).max().unwrap_or(0).max(0)
 }
 
 /// A stage while it is built, and after.
@@ -58,6 +70,9 @@ pub(crate) struct Builder<'a, B: Backend> {
     pub(crate) globals: Globals<'a>,
     pub(crate) backend: &'a mut B,
     pub(crate) progress: &'a dyn Fn(Event<'_>),
+    /// The date of the image, and the latest of a file in its new layers, in seconds since 1970.
+    pub(crate) timestamp_unix: i64,
+    /// The same as text.
     created: String,
     pub(crate) number: usize,
     total: usize,
@@ -212,7 +227,7 @@ impl<B: Backend> Builder<'_, B> {
 
     /// Makes the layer of a step and remembers it.
     pub(crate) fn commit(&mut self, workspace: B::Workspace, key: &CacheKey) -> Result<Outcome> {
-        let committed = self.backend.commit(workspace, self.plan.timestamp_unix);
+        let committed = self.backend.commit(workspace, self.timestamp_unix);
         let layer = committed.map_err(Error::backend("make the layer of the step"))?;
         let outcome = Outcome { layer: Some(layer) };
         self.record(key, &outcome)?;

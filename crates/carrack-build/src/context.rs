@@ -62,7 +62,7 @@ impl Context {
         let none = || Error::invalid("the build has no context to copy from: give a folder, or use --from");
         let root = self.root.as_ref().ok_or_else(none)?;
         let ignore = (!self.ignore.is_empty()).then_some(&self.ignore);
-        Ok(Tree { root, place: "the build context", ignore, ignore_owner: true })
+        Ok(Tree { root, place: "the build context", ignore, is_context: true })
     }
 
     /// The digests of the regular files of a selection, in order. Those not in the cache are read on several

@@ -25,9 +25,10 @@ pub struct BuildPlan {
     pub context: Context,
     /// The time that the image says it was made at, and that no file of a new layer is later than. The same plan
     /// with the same timestamp gives the same digests, as far as its commands do.
-    pub timestamp_unix: i64,
-    /// Whether the user has chosen the timestamp: then a step that was made with another is made again.
-    pub pinned_timestamp: bool,
+    ///
+    /// `None` takes the time of the newest base image. A time that the user has chosen is part of the cache keys: a
+    /// step that was made with another is made again.
+    pub timestamp_unix: Option<i64>,
     /// Run every step, also those that are in the cache.
     pub no_cache: bool,
     /// The network of a `RUN` that does not say.

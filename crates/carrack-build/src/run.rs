@@ -46,7 +46,7 @@ impl<B: Backend> Builder<'_, B> {
             return Ok((text, Outcome::UNCHANGED));
         }
         let owner = if user.is_empty() { (0, 0) } else { resolve_owner(root, &user)? };
-        let timestamp_unix = self.plan.timestamp_unix;
+        let timestamp_unix = self.timestamp_unix;
         Writer { root, owner: Some(owner), mode: None, timestamp_unix }.folder(Path::new(&workdir))?;
         Ok((text, self.commit(workspace, &key)?))
     }
@@ -159,7 +159,7 @@ impl<B: Backend> Builder<'_, B> {
         }
         let workspace = self.prepare(&[])?;
         let tree = self.plan.context.tree()?;
-        let timestamp_unix = self.plan.timestamp_unix;
+        let timestamp_unix = self.timestamp_unix;
         let writer = Writer { root: workspace.root(), owner: None, mode: None, timestamp_unix };
         let path = "/context".to_owned();
         for selection in select(&tree, source, &IgnoreList::default())? {
@@ -171,8 +171,8 @@ impl<B: Backend> Builder<'_, B> {
 
     /// A key, with the timestamp where the user has chosen it: layers made with another are not the same.
     pub(crate) fn finished_key(&self, mut key: KeyWriter) -> crate::CacheKey {
-        if self.plan.pinned_timestamp {
-            key.text("timestamp").number(self.plan.timestamp_unix.cast_unsigned());
+        if self.plan.timestamp_unix.is_some() {
+            key.text("timestamp").number(self.timestamp_unix.cast_unsigned());
         }
         key.finish()
     }

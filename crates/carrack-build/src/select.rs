@@ -103,7 +103,7 @@ fn one(tree: &Tree<'_>, path: &Path, excludes: &IgnoreList) -> Result<Selection>
 }
 
 fn not_found(tree: &Tree<'_>, path: &Path, ignored: bool) -> Error {
-    let path = if tree.ignore_owner { path.to_owned() } else { Path::new("/").join(path) };
+    let path = if tree.is_context { path.to_owned() } else { Path::new("/").join(path) };
     Error::SourceNotFound { path, place: tree.place.to_owned(), ignored }
 }
 

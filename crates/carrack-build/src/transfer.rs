@@ -73,14 +73,14 @@ impl<B: Backend> Builder<'_, B> {
             }
             Some(owner) => Some(resolve_owner(workspace.root(), owner)?),
         };
-        let timestamp_unix = self.plan.timestamp_unix;
+        let timestamp_unix = self.timestamp_unix;
         let writer = Writer { root: workspace.root(), owner, mode: transfer.mode.clone(), timestamp_unix };
         match &from {
             None => transfer.write(self.plan.context.tree().ok(), selections, &writer)?,
             Some(layers) => {
                 let source = self.view(layers)?;
                 let place = copy.from.as_deref().unwrap_or_default();
-                let tree = Tree { root: source.root(), place, ignore: None, ignore_owner: false };
+                let tree = Tree { root: source.root(), place, ignore: None, is_context: false };
                 let selections = transfer.select(&tree)?;
                 transfer.write(Some(tree), selections, &writer)?;
             }

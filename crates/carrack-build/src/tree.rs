@@ -31,8 +31,9 @@ pub(crate) struct Tree<'a> {
     pub(crate) place: &'a str,
     /// `.dockerignore`; only the build context has one.
     pub(crate) ignore: Option<&'a IgnoreList>,
-    /// The build context: its files belong to root, whoever has them on the host, and it has no devices.
-    pub(crate) ignore_owner: bool,
+    /// The build context: its files belong to root, whoever has them on the host, and it has no devices,
+    /// and times that mean nothing.
+    pub(crate) is_context: bool,
 }
 
 /// One file, folder or link.

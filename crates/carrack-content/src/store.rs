@@ -120,7 +120,8 @@ impl ContentStore {
             let folder = self.root.join(folder);
             for entry in fs::read_dir(&folder).during("list", &folder)? {
                 let path = entry.during("list", &folder)?.path();
-                let is_blob = folder.ends_with("ingest") || path.extension().is_some_and(|kind| kind == "tmp");
+                let is_blob =
+                    folder.ends_with("ingest") || path.extension().is_some_and(|kind| kind == "tmp");
                 if is_blob {
                     atomic::remove_file(&path)?;
                 }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use reqwest::Method;
 use url::Url;
 
-use crate::response::BodyReader;
 use crate::origin::follow;
+use crate::response::BodyReader;
 use crate::transport::Request;
 use crate::{Client, Error, Result};
 
@@ -15,7 +15,8 @@ const MAX_REDIRECTS: u32 = 10;
 impl Client {
     /// Opens the file at an http or https URL. A body that ends before its announced length is an error of reading.
     pub fn download(&self, url: &str) -> Result<Box<dyn Read + Send>> {
-        let mut url = Url::parse(url).map_err(|error| Error::Refused { reason: format!("{url:?}: {error}") })?;
+        let mut url =
+            Url::parse(url).map_err(|error| Error::Refused { reason: format!("{url:?}: {error}") })?;
         for _ in 0..MAX_REDIRECTS {
             let response = self.transport.send(&Request::new(Method::GET, url.clone()), None)?;
             if matches!(response.status, 301 | 302 | 303 | 307 | 308) {

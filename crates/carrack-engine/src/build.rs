@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use carrack_build::{Backend, BackendResult, BaseImage, BuildPlan, CacheKey, Context, Layer, Outcome, RunStep, StatCache, Stream};
+use carrack_build::{
+    Backend, BackendResult, BaseImage, BuildPlan, CacheKey, Context, Layer, Outcome, RunStep, StatCache,
+    Stream,
+};
 use carrack_container::NetworkMode;
 use carrack_dockerfile::{Dockerfile, RunNetwork};
 use carrack_image::transport::Location;
@@ -61,7 +64,8 @@ impl Engine {
         let _operation = self.operation()?;
         let (path, dockerfile) = read_dockerfile(&request)?;
         let cache_file = self.environment.paths.root.join("build-files.cache");
-        let context = Context::open(&request.context, Some(&path))?.with_stat_cache(StatCache::open(&cache_file));
+        let context =
+            Context::open(&request.context, Some(&path))?.with_stat_cache(StatCache::open(&cache_file));
         let plan = BuildPlan {
             dockerfile,
             target: request.target,
@@ -70,8 +74,7 @@ impl Engine {
             platform: request.platform,
             build_platform: Platform::host(),
             context,
-            timestamp_unix: request.timestamp_unix.unwrap_or(0),
-            pinned_timestamp: request.timestamp_unix.is_some(),
+            timestamp_unix: request.timestamp_unix,
             no_cache: request.no_cache,
             network: RunNetwork::Default,
         };
@@ -114,10 +117,12 @@ fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, Dockerfile)> {
             })?
         }
     };
-    let bytes = atomic::read(&path)?
-        .ok_or_else(|| Error::refused(format!("there is no file {}", path.display()), "check the path of --file"))?;
+    let bytes = atomic::read(&path)?.ok_or_else(|| {
+        Error::refused(format!("there is no file {}", path.display()), "check the path of --file")
+    })?;
     if bytes.len() > MAX_DOCKERFILE_BYTES {
-        let message = format!("{} has {} bytes: expected at most {MAX_DOCKERFILE_BYTES}", path.display(), bytes.len());
+        let message =
+            format!("{} has {} bytes: expected at most {MAX_DOCKERFILE_BYTES}", path.display(), bytes.len());
         return Err(Error::refused(message, ""));
     }
     let text = String::from_utf8(bytes)
@@ -222,7 +227,10 @@ impl<'a> EngineBackend<'a> {
         workspace.root = upper;
         engine.snapshots.commit(&workspace.key, &id)?;
         self.chains.insert(summary.diff_id.clone(), id);
-        Ok(Layer { diff_id: summary.diff_id, descriptor: Descriptor::new(media_type::OCI_LAYER, digest, size_bytes) })
+        Ok(Layer {
+            diff_id: summary.diff_id,
+            descriptor: Descriptor::new(media_type::OCI_LAYER, digest, size_bytes),
+        })
     }
 
     fn open_workspace(&self, layers: &[Layer], is_writable: bool) -> Result<Workspace<'a>> {
@@ -243,16 +251,18 @@ impl<'a> Backend for EngineBackend<'a> {
     fn base(&mut self, reference: &Reference, platform: &Platform) -> BackendResult<BaseImage> {
         let record = self.find_base(reference, platform)?;
         let image = Image::load(&self.engine.content, &record.manifest).map_err(Error::from)?;
-        let layers = image.layers().into_iter().map(|layer| Layer {
-            diff_id: layer.diff_id.clone(),
-            descriptor: layer.descriptor.clone(),
-        });
+        let layers = image
+            .layers()
+            .into_iter()
+            .map(|layer| Layer { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() });
         Ok(BaseImage { layers: layers.collect(), config: image.config })
     }
 
     fn cached(&mut self, key: &CacheKey) -> BackendResult<Option<Outcome>> {
         match self.engine.build_cache().get(key)? {
-            Some(Outcome { layer: Some(layer) }) if self.engine.content.size(&layer.descriptor.digest)?.is_none() => {
+            Some(Outcome { layer: Some(layer) })
+                if self.engine.content.size(&layer.descriptor.digest)?.is_none() =>
+            {
                 Ok(None)
             }
             outcome => Ok(outcome),
@@ -298,5 +308,11 @@ fn tempfile_in(folder: &Path) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = rustix::fs::OFlags::TMPFILE.bits() as i32;
     let mut options = File::options();
-    Ok(options.read(true).write(true).mode(0o600).custom_flags(flags).open(folder).during("create a file in", folder)?)
+    Ok(options
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(folder)
+        .during("create a file in", folder)?)
 }

@@ -60,7 +60,10 @@ impl BuildCache {
         let entry = read_entry(&path)?;
         if entry.is_some() {
             // The use is what counts; an entry that cannot be touched is dropped earlier, no more.
-            let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+            let _ = File::options()
+                .append(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()));
         }
         Ok(entry.map(|entry| entry.outcome))
     }
@@ -77,7 +80,8 @@ impl BuildCache {
     pub(crate) fn kept(&self) -> Result<Vec<Kept>> {
         let mut kept = Vec::new();
         for path in self.files()? {
-            let used = fs::metadata(&path).and_then(|metadata| metadata.modified()).during("look up", &path)?;
+            let used =
+                fs::metadata(&path).and_then(|metadata| metadata.modified()).during("look up", &path)?;
             if used.elapsed().is_ok_and(|unused| unused > self.keep) {
                 atomic::remove_file(&path)?;
                 continue;

@@ -87,7 +87,10 @@ impl Engine {
     fn check_network(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
         if !host.ports.is_empty() && matches!(host.network, NetworkMode::None | NetworkMode::Container(_)) {
-            return Err(Error::refused("cannot publish a port without a network of its own", "use --network bridge"));
+            return Err(Error::refused(
+                "cannot publish a port without a network of its own",
+                "use --network bridge",
+            ));
         }
         Ok(())
     }
@@ -163,7 +166,8 @@ mod tests {
             user: "1001".to_owned(),
             ..ContainerConfig::default()
         };
-        let mut request = ContainerRequest { env: strings(&["B=20", "C", "D=4"]), ..ContainerRequest::default() };
+        let mut request =
+            ContainerRequest { env: strings(&["B=20", "C", "D=4"]), ..ContainerRequest::default() };
         let program = merged_program(&request, &image).unwrap();
         assert_eq!((program.entrypoint, program.command), (strings(&["/entry"]), strings(&["default"])));
         assert_eq!(program.env, strings(&["A=1", "B=20", "D=4"]));

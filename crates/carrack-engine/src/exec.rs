@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use carrack_container::attach::{Event, Peer};
+use carrack_container::monitor::Monitor;
 use carrack_container::{Container, ContainerId, ProcessId, Program, Status};
 use carrack_runtime::Exec;
 use carrack_runtime::cgroup::Cgroup;
@@ -85,9 +86,11 @@ impl Engine {
         let cgroup = Cgroup::open(&sandbox::cgroup_path(record.id.as_str()))?;
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
         let user = carrack_runtime::resolve_user(root.as_fd(), &task.program.user)?;
-        let process = spec::exec_process(&task.program, &record.host, &user)?;
+        let hostname = sandbox::hostname(record.id.as_str(), &record.program);
+        let process = spec::exec_process(&task.program, &record.host, &user, hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
-        let exec = Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup) };
+        let exec =
+            Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup) };
         let mut running = carrack_runtime::exec(exec)?;
         let stdio = streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, cgroup))
@@ -98,7 +101,8 @@ impl Engine {
         match self.join(&task) {
             Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                sandbox.monitor(peer)?.run()?.announce();
+                let monitor = Monitor { foreground: Some(peer), ..sandbox.into_monitor()? };
+                monitor.run()?.announce();
                 Ok(())
             }
             Err(error) => {

@@ -31,7 +31,9 @@ impl Engine {
         for snapshot in self.snapshots.list()? {
             match &snapshot.name {
                 SnapshotName::Committed(id) if !marked.chains.contains(id) => self.snapshots.remove(id)?,
-                SnapshotName::Key(key) if !marked.keys.contains(key.as_str()) => self.snapshots.discard(key)?,
+                SnapshotName::Key(key) if !marked.keys.contains(key.as_str()) => {
+                    self.snapshots.discard(key)?
+                }
                 _ => {}
             }
         }

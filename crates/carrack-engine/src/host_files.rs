@@ -37,7 +37,8 @@ impl HostFiles<'_> {
             let source = folder.join(name);
             // In place: a container that has the file bound already sees the new text.
             fs::write(&source, text).during("write", &source)?;
-            fs::set_permissions(&source, Permissions::from_mode(0o644)).during("change the mode of", &source)?;
+            fs::set_permissions(&source, Permissions::from_mode(0o644))
+                .during("change the mode of", &source)?;
             let destination = PathBuf::from("/etc").join(name);
             binds.push(Bind { source, destination, read_only: false });
         }
@@ -51,7 +52,10 @@ impl HostFiles<'_> {
         for entry in &self.host.extra_hosts {
             let (name, address) = entry.split_once(':').unwrap_or((entry, ""));
             let address: IpAddr = address.trim_matches(['[', ']']).parse().map_err(|_| {
-                Error::refused(format!("{entry:?} is no further host"), "expected NAME:ADDRESS, as in db:10.0.0.7")
+                Error::refused(
+                    format!("{entry:?} is no further host"),
+                    "expected NAME:ADDRESS, as in db:10.0.0.7",
+                )
             })?;
             text.push_str(&format!("{address}\t{name}\n"));
         }
@@ -112,7 +116,7 @@ mod tests {
         let files = HostFiles { hostname: "web", host: &host, address: Some("10.1.2.3".parse().unwrap()) };
         let binds = files.write(folder.path()).unwrap();
         assert_eq!(binds.len(), 3);
-        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         let hosts = read("hosts");
         assert!(hosts.contains("10.0.0.7\tdb\nfd00::1\tsix\n10.1.2.3\tweb\n"), "{hosts}");
         assert_eq!((read("resolv.conf"), read("hostname")), ("nameserver 9.9.9.9\n".into(), "web\n".into()));

@@ -36,7 +36,8 @@ impl Engine {
         let _operation = self.operation()?;
         let reference: Reference = target.parse().operation("tag", source)?;
         if reference.digest().is_some() {
-            let message = format!("cannot tag {source} as {target}: expected a name with a tag, got a digest");
+            let message =
+                format!("cannot tag {source} as {target}: expected a name with a tag, got a digest");
             return Err(Error::refused(message, ""));
         }
         let found = self.images.find(source).operation("tag", source)?;
@@ -100,7 +101,8 @@ impl Engine {
 
     /// A container needs its image to be started again.
     fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
-        let user = self.containers.list()?.into_iter().find(|container| container.record.image_id == *record.id());
+        let user =
+            self.containers.list()?.into_iter().find(|container| container.record.image_id == *record.id());
         match user {
             None => Ok(()),
             Some(container) => {

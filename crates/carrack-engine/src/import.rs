@@ -76,8 +76,16 @@ impl Engine {
     pub(crate) fn record_image(&self, image: &Image, reference: Option<Reference>) -> Result<ImageRecord> {
         let record = ImageRecord::new(reference, image.descriptor.clone(), image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(image)?, ..record };
-        self.images.put(&record)?;
+        self.put_record(&record)?;
         Ok(record)
+    }
+
+    /// Writes an image record; an image that has a name is not recorded once more without one.
+    pub(crate) fn put_record(&self, record: &ImageRecord) -> Result<()> {
+        match record.reference.is_none() && !self.images.names_of(record.id())?.is_empty() {
+            true => Ok(()),
+            false => Ok(self.images.put(record)?),
+        }
     }
 }
 

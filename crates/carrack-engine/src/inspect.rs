@@ -107,7 +107,8 @@ fn image_config_json(config: &ContainerConfig) -> Value {
 }
 
 fn state_json(state: &ContainerState) -> Value {
-    let time = |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
+    let time =
+        |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
     json!({
         "Status": status_text(state.status),
         "Running": state.status == Status::Running,
@@ -148,7 +149,8 @@ fn host_json(host: &HostSettings) -> Value {
         let mode = if bind.read_only { ":ro" } else { "" };
         format!("{}:{}{mode}", bind.source.display(), bind.destination.display())
     });
-    let tmpfs = host.tmpfs.iter().map(|mount| (mount.destination.display().to_string(), json!(mount.options)));
+    let tmpfs =
+        host.tmpfs.iter().map(|mount| (mount.destination.display().to_string(), json!(mount.options)));
     json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": network_text(&host.network),
@@ -193,8 +195,9 @@ fn mounts_json(host: &HostSettings) -> Value {
 }
 
 fn container_config_json(record: &ContainerRecord) -> Value {
-    let Program { entrypoint, command, env, user, working_dir, hostname, tty, open_stdin, stdin_once, .. } =
-        &record.program;
+    let Program {
+        entrypoint, command, env, user, working_dir, hostname, tty, open_stdin, stdin_once, ..
+    } = &record.program;
     let list = |words: &Vec<String>| if words.is_empty() { Value::Null } else { json!(words) };
     json!({
         "Hostname": if hostname.is_empty() { record.id.short() } else { hostname },
@@ -222,7 +225,8 @@ fn network_json(host: &HostSettings, attachment: Option<&Attachment>) -> Value {
         "MacAddress": address(attachment.map(|attachment| attachment.mac.to_string())),
     });
     let ports: Vec<PortBinding> = attachment.map_or_else(Vec::new, crate::ports::published);
-    let mut settings = json!({"Ports": bindings_json(&ports), "Networks": {network_text(&host.network): endpoint}});
+    let mut settings =
+        json!({"Ports": bindings_json(&ports), "Networks": {network_text(&host.network): endpoint}});
     // Docker repeats the default bridge's endpoint at the top.
     if let (Value::Object(settings), Value::Object(endpoint)) = (&mut settings, endpoint) {
         settings.extend(endpoint);
@@ -235,7 +239,8 @@ fn bindings_json(ports: &[PortBinding]) -> Value {
     let mut bindings = Map::new();
     for port in ports {
         let key = crate::ports::container_side(port);
-        let host_address = port.host_address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+        let host_address =
+            port.host_address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
         let entry = json!({"HostIp": host_address, "HostPort": port.host_port.to_string()});
         let list = bindings.entry(key).or_insert_with(|| json!([]));
         list.as_array_mut().expect("it was made as a list").push(entry);

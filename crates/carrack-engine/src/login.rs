@@ -9,7 +9,8 @@ impl Engine {
     /// Tries a user's password at a registry, and keeps what the registry gives for it.
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<()> {
         let client = self.registry_client()?;
-        let credential = client.login(registry, user, &Secret::new(password)).operation("log in to", registry)?;
+        let credential =
+            client.login(registry, user, &Secret::new(password)).operation("log in to", registry)?;
         let mut file = AuthFile::load(&self.environment.auth_file)?;
         file.store(registry, &credential).operation("keep the credentials of", registry)
     }

@@ -17,8 +17,10 @@ impl Engine {
         sink: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
     ) -> Result<()> {
         let id = self.containers.find(text)?.record.id;
-        let is_running = || self.containers.get(&id).is_ok_and(|container| container.state.status.is_active());
+        let is_running =
+            || self.containers.get(&id).is_ok_and(|container| container.state.status.is_active());
         let still_running: Option<&dyn Fn() -> bool> = if follow { Some(&is_running) } else { None };
-        log::read(&self.containers.log_path(&id), selection, still_running, sink).operation("read the log of", text)
+        log::read(&self.containers.log_path(&id), selection, still_running, sink)
+            .operation("read the log of", text)
     }
 }

@@ -7,7 +7,8 @@ use carrack_sys::rooted::Root;
 use crate::Result;
 
 /// What every sandbox mounts over, each after its parent.
-const ALWAYS: [&str; 7] = ["/proc", "/dev", "/sys", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+const ALWAYS: [&str; 7] =
+    ["/proc", "/dev", "/sys", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// The mount points that were missing, each after its parent.
 pub(crate) struct MountPoints {
@@ -19,7 +20,8 @@ impl MountPoints {
     pub(crate) fn look_up<'a>(root: &Root, further: impl Iterator<Item = &'a Path>) -> Result<Self> {
         let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
         for path in further {
-            let mut parents: Vec<&Path> = path.ancestors().filter(|parent| parent.parent().is_some()).collect();
+            let mut parents: Vec<&Path> =
+                path.ancestors().filter(|parent| parent.parent().is_some()).collect();
             parents.reverse();
             wanted.extend(parents.into_iter().map(Path::to_owned));
         }

@@ -12,7 +12,7 @@ use crate::{Engine, Result};
 /// An opened place that has an image.
 pub(crate) enum Origin {
     /// A registry; its blobs resume by Range.
-    Registry { client: Client, reference: Reference },
+    Registry { client: Box<Client>, reference: Reference },
     /// A folder or file of this machine.
     Local { source: Box<dyn Source>, name: Option<Reference> },
 }
@@ -20,9 +20,10 @@ pub(crate) enum Origin {
 impl Origin {
     pub(crate) fn open(engine: &Engine, location: &Location) -> Result<Self> {
         match location {
-            Location::Registry(reference) => {
-                Ok(Self::Registry { client: engine.registry_client()?, reference: reference.clone().or_latest() })
-            }
+            Location::Registry(reference) => Ok(Self::Registry {
+                client: Box::new(engine.registry_client()?),
+                reference: reference.clone().or_latest(),
+            }),
             local => {
                 let source = local.source(&engine.environment.paths.root)?;
                 let name = source.name();

@@ -7,8 +7,8 @@ use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::compression;
 use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
-use carrack_sys::IoContext;
 use carrack_snapshot::{LayerUnpacker, SnapshotKey, Snapshotter, Unpacked};
+use carrack_sys::IoContext;
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
@@ -65,7 +65,7 @@ impl Engine {
         let reference = name.or_else(|| origin.name());
         let record = ImageRecord::new(reference, plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
-        self.images.put(&record)?;
+        self.put_record(&record)?;
         Ok(Pulled { record, is_new })
     }
 
@@ -147,7 +147,8 @@ impl Engine {
     fn fetch_layer(&self, origin: &Origin, layer: &MissingLayer, observer: Observer<'_>) -> Result<Unpacked> {
         let (digest, total) = (&layer.descriptor.digest, layer.descriptor.size);
         let tell = |phase| observer(Event::Blob { digest, phase });
-        let had_blob = self.fetch(origin, &layer.descriptor, &|done| tell(Phase::Transferring { done, total }))?;
+        let had_blob =
+            self.fetch(origin, &layer.descriptor, &|done| tell(Phase::Transferring { done, total }))?;
         tell(Phase::Unpacking);
         let unpacked = self.unpack_blob(digest, &layer.diff_id)?;
         tell(if had_blob { Phase::Exists } else { Phase::Complete });
@@ -155,7 +156,12 @@ impl Engine {
     }
 
     /// Brings a blob into the content store; tells whether it was there.
-    fn fetch(&self, origin: &Origin, descriptor: &Descriptor, progress: &(dyn Fn(u64) + Sync)) -> Result<bool> {
+    fn fetch(
+        &self,
+        origin: &Origin,
+        descriptor: &Descriptor,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<bool> {
         let mut ingest = self.content.ingest(descriptor)?;
         if ingest.is_complete() {
             return Ok(true);
@@ -206,7 +212,8 @@ impl Engine {
 fn check_media_types(manifest: &carrack_oci::Manifest) -> Result<()> {
     if !media_type::is_config(&manifest.config.media_type) {
         let kind = manifest.artifact_type.as_ref().unwrap_or(&manifest.config.media_type);
-        let message = format!("unsupported media type {kind:?} of the config: expected an image, got an artifact");
+        let message =
+            format!("unsupported media type {kind:?} of the config: expected an image, got an artifact");
         return Err(Error::refused(message, ""));
     }
     match manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {

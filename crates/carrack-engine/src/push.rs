@@ -27,7 +27,9 @@ impl Engine {
         let record = self.images.find(name)?.record;
         let image = self.compress_layers(&record, observer)?;
         match destination {
-            Location::Registry(reference) => self.push_to_registry(&image, &reference.clone().or_latest(), observer),
+            Location::Registry(reference) => {
+                self.push_to_registry(&image, &reference.clone().or_latest(), observer)
+            }
             local => self.write_to(&image, record.reference, local, observer),
         }?;
         Ok(image.descriptor.digest)
@@ -51,7 +53,8 @@ impl Engine {
         let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
         for name in self.images.names_of(record.id())? {
             if name.manifest == record.manifest {
-                let target = if name.target == name.manifest { descriptor.clone() } else { name.target.clone() };
+                let target =
+                    if name.target == name.manifest { descriptor.clone() } else { name.target.clone() };
                 self.images.put(&ImageRecord { target, manifest: descriptor.clone(), ..name })?;
             }
         }

@@ -86,14 +86,16 @@ impl Engine {
                 cgroup.kill()?;
                 Ok(cgroup.delete()?)
             }
-            Effect::Network { attachment } => match serde_json::from_value::<Attachment>(attachment.clone()) {
-                Ok(attachment) => Ok(carrack_network::detach(&self.network_state(), &attachment)?),
-                // Announced, but not yet made: the lease, if any, is found by the container's id.
-                Err(_) => match attachment.as_str() {
-                    Some(container) => self.detach_by_id(container),
-                    None => Ok(()),
-                },
-            },
+            Effect::Network { attachment } => {
+                match serde_json::from_value::<Attachment>(attachment.clone()) {
+                    Ok(attachment) => Ok(carrack_network::detach(&self.network_state(), &attachment)?),
+                    // Announced, but not yet made: the lease, if any, is found by the container's id.
+                    Err(_) => match attachment.as_str() {
+                        Some(container) => self.detach_by_id(container),
+                        None => Ok(()),
+                    },
+                }
+            }
             Effect::Snapshot { key } => Ok(self.snapshots.discard(&SnapshotKey::new(key)?)?),
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use carrack_build::{RunStep, StepMountKind, Stream, Workspace as _};
 use carrack_container::attach::{Client, Event, Peer};
+use carrack_container::monitor::Monitor;
 use carrack_container::{Bind, ContainerId, HostSettings, NetworkMode, Program, TmpfsMount};
 use carrack_dockerfile::RunNetwork;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
@@ -106,7 +107,7 @@ impl Engine {
             }
             Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                Ok(sandbox.monitor(peer)?.run()?)
+                Ok(Monitor { foreground: Some(peer), ..sandbox.into_monitor()? }.run()?)
             }
         };
         for effect in effects.iter().rev() {

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_container::attach::Peer;
 use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
 use carrack_network::Attachment;
@@ -65,7 +64,7 @@ pub(crate) type Announce<'a> = &'a mut dyn FnMut(&Effect) -> Result<()>;
 impl Engine {
     /// Makes a sandbox up to the moment before its program is executed.
     pub(crate) fn make_sandbox(&self, plan: SandboxPlan<'_>, announce: Announce<'_>) -> Result<Sandbox> {
-        let hostname = if plan.program.hostname.is_empty() { &plan.id[..12] } else { &plan.program.hostname };
+        let hostname = hostname(plan.id, plan.program);
         // The address is known only when the network is attached, the mounts before: the file is written again.
         let files = HostFiles { hostname, host: plan.host, address: None };
         let mut binds = files.write(plan.folder)?;
@@ -84,13 +83,8 @@ impl Engine {
         announce(&Effect::Cgroup { path: cgroup_path.display().to_string() })?;
         let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
         let (streams, stdio) = make_streams(plan.program)?;
-        let launch = Launch {
-            spec: &spec,
-            rootfs: plan.rootfs,
-            stdio,
-            cgroup: Some(&cgroup),
-            reaper: plan.host.init,
-        };
+        let launch =
+            Launch { spec: &spec, rootfs: plan.rootfs, stdio, cgroup: Some(&cgroup), reaper: plan.host.init };
         let init = carrack_runtime::create(launch)?;
         if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
@@ -118,13 +112,20 @@ impl Engine {
     }
 }
 
+/// The host name in a sandbox: by default the short id.
+pub(crate) fn hostname<'a>(id: &'a str, program: &'a Program) -> &'a str {
+    if program.hostname.is_empty() { &id[..12] } else { &program.hostname }
+}
+
 /// Where the cgroup of a sandbox is in each hierarchy.
 pub(crate) fn cgroup_path(id: &str) -> PathBuf {
     Path::new("/carrack").join(id)
 }
 
 fn network_effect(attachment: &Attachment) -> Effect {
-    Effect::Network { attachment: serde_json::to_value(attachment).expect("an attachment has string keys only") }
+    Effect::Network {
+        attachment: serde_json::to_value(attachment).expect("an attachment has string keys only"),
+    }
 }
 
 impl Sandbox {
@@ -137,15 +138,15 @@ impl Sandbox {
 }
 
 impl RunningSandbox {
-    /// What stays with the program, for `peer` alone; a log and other clients may be added.
-    pub(crate) fn monitor(self, peer: Peer) -> Result<Monitor> {
+    /// What stays with the program; a log and clients are to be added.
+    pub(crate) fn into_monitor(self) -> Result<Monitor> {
         Ok(Monitor {
             init: self.running.pidfd().try_clone_to_owned().during("duplicate", "a pidfd")?,
             stdio: self.stdio,
             stdin_once: true,
             log: None,
             listener: None,
-            foreground: Some(peer),
+            foreground: None,
         })
     }
 }

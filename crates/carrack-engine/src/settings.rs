@@ -113,7 +113,8 @@ impl Settings {
     }
 
     fn parse(file: &Path, bytes: &[u8]) -> Result<Self> {
-        let invalid = |error: &dyn std::fmt::Display| Error::Settings { file: file.into(), reason: error.to_string() };
+        let invalid =
+            |error: &dyn std::fmt::Display| Error::Settings { file: file.into(), reason: error.to_string() };
         let text = std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
         toml::from_str(text).map_err(|error| invalid(&error))
     }

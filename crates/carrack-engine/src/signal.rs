@@ -28,7 +28,10 @@ pub(crate) fn parse(text: &str) -> Result<i32> {
         },
     };
     number.filter(|number| (1..=RTMAX).contains(number)).ok_or_else(|| {
-        Error::refused(format!("{text:?} is no signal"), "give a name or number of signal(7), as in TERM or 15")
+        Error::refused(
+            format!("{text:?} is no signal"),
+            "give a name or number of signal(7), as in TERM or 15",
+        )
     })
 }
 
@@ -38,7 +41,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let numbers = ["TERM", "SIGTERM", "sigkill", "15", "SIGRTMIN+3", "RTMAX-1", "SYS"].map(|text| parse(text).unwrap());
+        let numbers = ["TERM", "SIGTERM", "sigkill", "15", "SIGRTMIN+3", "RTMAX-1", "SYS"]
+            .map(|text| parse(text).unwrap());
         assert_eq!(numbers, [15, 15, 9, 15, 37, 63, 31]);
         for text in ["", "0", "65", "-1", "NOPE", "RTMIN-40", "RTMIN+999999999999"] {
             assert!(parse(text).is_err(), "{text:?} was accepted");

@@ -6,8 +6,9 @@ use carrack_container::{Bind, HostSettings, NetworkMode, Program, TmpfsMount, Ul
 use carrack_runtime::{User, capabilities, seccomp, spec};
 use carrack_sys::atomic;
 use oci_spec::runtime::{
-    Box as ConsoleSize, Capability, Linux, LinuxCpu, LinuxMemory, LinuxNamespaceType, LinuxPids, LinuxResources,
-    LinuxSeccomp, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec, User as SpecUser,
+    Box as ConsoleSize, Capability, Linux, LinuxCpu, LinuxMemory, LinuxNamespaceType, LinuxPids,
+    LinuxResources, LinuxSeccomp, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec,
+    User as SpecUser,
 };
 
 use crate::settings::ContainerSettings;
@@ -34,7 +35,8 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let mut spec = spec::default_spec();
     let granted = granted_capabilities(input.host)?;
     let security = Security::parse(&input.host.security_options, &granted)?;
-    spec.set_process(Some(process(input, &granted, &security)?));
+    let SpecInput { program, host, user, hostname, .. } = *input;
+    spec.set_process(Some(process(&ProcessInput { program, host, user, hostname }, &granted, &security)?));
     spec.set_mounts(Some(mounts(input, spec.mounts().clone().unwrap_or_default())));
     if input.host.network != NetworkMode::Host {
         spec.set_hostname(Some(input.hostname.to_owned()));
@@ -53,17 +55,28 @@ pub(crate) fn limits(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
-/// Makes the process of an `exec` in a container.
-pub(crate) fn exec_process(program: &Program, host: &HostSettings, user: &User) -> Result<Process> {
+/// Makes the process of an `exec` in a container of `host`.
+pub(crate) fn exec_process(
+    program: &Program,
+    host: &HostSettings,
+    user: &User,
+    hostname: &str,
+) -> Result<Process> {
     let granted = granted_capabilities(host)?;
     let security = Security::parse(&host.security_options, &granted)?;
-    let settings = ContainerSettings::default();
-    let input = SpecInput { program, host, user, hostname: &program.hostname, binds: &[], settings: &settings };
-    process(&input, &granted, &security)
+    process(&ProcessInput { program, host, user, hostname }, &granted, &security)
 }
 
-fn process(input: &SpecInput<'_>, granted: &[Capability], security: &Security) -> Result<Process> {
-    let SpecInput { program, host, user, .. } = input;
+/// The part of a spec that differs from process to process.
+struct ProcessInput<'a> {
+    program: &'a Program,
+    host: &'a HostSettings,
+    user: &'a User,
+    hostname: &'a str,
+}
+
+fn process(input: &ProcessInput<'_>, granted: &[Capability], security: &Security) -> Result<Process> {
+    let ProcessInput { program, host, user, .. } = input;
     let mut process = spec::default_spec().process().clone().unwrap_or_default();
     let mut ids = SpecUser::default();
     ids.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups.clone()));
@@ -89,7 +102,7 @@ fn process(input: &SpecInput<'_>, granted: &[Capability], security: &Security) -
 }
 
 /// The program's own variables win over those that every container has.
-fn environment(input: &SpecInput<'_>) -> Vec<String> {
+fn environment(input: &ProcessInput<'_>) -> Vec<String> {
     let mut defaults = vec![
         DEFAULT_PATH.to_owned(),
         format!("HOSTNAME={}", input.hostname),
@@ -136,7 +149,8 @@ struct Security {
 
 impl Security {
     fn parse(options: &[String], granted: &[Capability]) -> Result<Self> {
-        let mut security = Self { no_new_privileges: false, seccomp: Some(seccomp::default_profile(granted)) };
+        let mut security =
+            Self { no_new_privileges: false, seccomp: Some(seccomp::default_profile(granted)) };
         for option in options {
             // Docker once separated the two by a colon.
             let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
@@ -155,10 +169,12 @@ impl Security {
 }
 
 fn read_profile(file: &str) -> Result<LinuxSeccomp> {
-    let bytes = atomic::read(file.as_ref())?
-        .ok_or_else(|| Error::refused(format!("there is no seccomp profile {file}"), "expected a JSON file"))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::refused(format!("invalid seccomp profile {file}: {error}"), "expected the OCI form"))
+    let bytes = atomic::read(file.as_ref())?.ok_or_else(|| {
+        Error::refused(format!("there is no seccomp profile {file}"), "expected a JSON file")
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::refused(format!("invalid seccomp profile {file}: {error}"), "expected the OCI form")
+    })
 }
 
 fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
@@ -205,10 +221,12 @@ fn bind(bind: &Bind) -> Mount {
 
 fn rlimit(limit: &Ulimit) -> Result<PosixRlimit> {
     let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
-    let kind: PosixRlimitType = serde_json::from_value(name.into())
-        .map_err(|_| Error::refused(format!("unknown ulimit {:?}", limit.name), "names are those of getrlimit(2)"))?;
+    let kind: PosixRlimitType = serde_json::from_value(name.into()).map_err(|_| {
+        Error::refused(format!("unknown ulimit {:?}", limit.name), "names are those of getrlimit(2)")
+    })?;
     let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-    let rlimit = PosixRlimitBuilder::default().typ(kind).soft(value(limit.soft)).hard(value(limit.hard)).build();
+    let rlimit =
+        PosixRlimitBuilder::default().typ(kind).soft(value(limit.soft)).hard(value(limit.hard)).build();
     Ok(rlimit.expect("all fields are set"))
 }
 
@@ -235,7 +253,9 @@ fn configure_limits(limits: &mut LinuxResources, input: &SpecInput<'_>) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let mut memory = LinuxMemory::default();
         // Docker: as much swap again as memory, unless the user says otherwise.
-        memory.set_limit(Some(bytes)).set_swap(Some(host.memory_swap_bytes.unwrap_or(bytes.saturating_mul(2))));
+        memory
+            .set_limit(Some(bytes))
+            .set_swap(Some(host.memory_swap_bytes.unwrap_or(bytes.saturating_mul(2))));
         limits.set_memory(Some(memory));
     }
     if host.nano_cpus.is_some() || host.cpu_shares.is_some() || host.cpuset_cpus.is_some() {
@@ -263,12 +283,20 @@ mod tests {
     fn spec(program: &Program, host: &HostSettings) -> Result<Spec> {
         let user = User { uid: 1001, gid: 0, groups: vec![], home: "/home/app".into() };
         let settings = ContainerSettings::default();
-        container_spec(&SpecInput { program, host, user: &user, hostname: "web", binds: &[], settings: &settings })
+        container_spec(&SpecInput {
+            program,
+            host,
+            user: &user,
+            hostname: "web",
+            binds: &[],
+            settings: &settings,
+        })
     }
 
     #[test]
     fn the_user_is_who_the_image_says_and_has_no_capability() {
-        let program = Program { command: vec!["sh".into()], env: vec!["HOME=/x".into()], ..Program::default() };
+        let program =
+            Program { command: vec!["sh".into()], env: vec!["HOME=/x".into()], ..Program::default() };
         let spec = spec(&program, &HostSettings::default()).unwrap();
         let process = spec.process().as_ref().unwrap();
         assert_eq!((process.user().uid(), process.user().gid()), (1001, 0));
@@ -297,7 +325,8 @@ mod tests {
         assert_eq!(limits.cpu().as_ref().unwrap().quota(), Some(150_000));
         assert_eq!(limits.pids().as_ref().unwrap().limit(), 2048);
         assert!(linux.seccomp().is_none());
-        let has_network = |namespace: &oci_spec::runtime::LinuxNamespace| namespace.typ() == LinuxNamespaceType::Network;
+        let has_network =
+            |namespace: &oci_spec::runtime::LinuxNamespace| namespace.typ() == LinuxNamespaceType::Network;
         assert!(!linux.namespaces().as_ref().unwrap().iter().any(has_network));
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.no_new_privileges(), Some(true));

@@ -61,7 +61,9 @@ impl Engine {
 pub(crate) fn wait_started(client: &Client) -> Result<()> {
     match client.wait_started()? {
         None => Ok(()),
-        Some(Ended::Failed { code, message }) => Err(Error::Program { message, exit_code: code.try_into().unwrap_or(125) }),
+        Some(Ended::Failed { code, message }) => {
+            Err(Error::Program { message, exit_code: code.try_into().unwrap_or(125) })
+        }
         Some(_) => Err(Error::Stage("the stage ended without a report".to_owned())),
     }
 }

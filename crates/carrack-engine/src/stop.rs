@@ -39,7 +39,8 @@ impl Engine {
         match pidfd {
             Some(pidfd) => {
                 let name = &container.record.name;
-                Ok(send_signal(pidfd.as_fd(), signal).during("send a signal to", format!("container {name}"))?)
+                Ok(send_signal(pidfd.as_fd(), signal)
+                    .during("send a signal to", format!("container {name}"))?)
             }
             None => Err(Error::refused(format!("container {} is not running", container.record.name), "")),
         }
@@ -76,7 +77,10 @@ impl Engine {
         }
         match self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))? {
             true => Ok(()),
-            false => Err(Error::refused("it does not end although it was killed", "a process may hang in the kernel")),
+            false => Err(Error::refused(
+                "it does not end although it was killed",
+                "a process may hang in the kernel",
+            )),
         }
     }
 

@@ -11,16 +11,17 @@ use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
 use carrack_sys::atomic::{self, Durability};
 
-use crate::sandbox::{RunningSandbox, SandboxPlan};
+use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
 use crate::{Engine, Result};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
-/// A container that was started.
+/// A container that runs, and what stays with it.
 struct Started {
-    sandbox: RunningSandbox,
+    container: Container,
+    monitor: Monitor,
     cgroup: Cgroup,
 }
 
@@ -28,9 +29,9 @@ impl Engine {
     /// Runs the container from start to end; `peer` is the command that wanted it.
     pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         match self.start_container(id) {
-            Ok((container, started)) => {
+            Ok(started) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                self.stay(&container, started, peer)
+                self.stay(started, peer)
             }
             Err(error) => {
                 let code = i32::from(error.exit_code_of_run());
@@ -42,11 +43,16 @@ impl Engine {
         }
     }
 
-    fn start_container(&self, id: &ContainerId) -> Result<(Container, Started)> {
+    fn start_container(&self, id: &ContainerId) -> Result<Started> {
         let monitor = ProcessId::current()?;
         self.containers.update(id, |state| state.start(monitor))?;
         let container = self.containers.get(id)?;
         let record = &container.record;
+        // All that may fail for want of room or descriptors comes before the program runs.
+        let settings = &self.environment.settings.containers;
+        let rotation = Rotation { max_bytes: settings.log_max_size, max_files: settings.log_max_files };
+        let log = LogWriter::open(&self.containers.log_path(id), rotation)?;
+        let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
         let plan = SandboxPlan {
             id: id.as_str(),
@@ -69,7 +75,10 @@ impl Engine {
         let (sandbox, cgroup) = sandbox.start()?;
         let init = ProcessId::of(sandbox.running.pid())?;
         self.containers.update(id, |state| state.run(init))?;
-        Ok((container, Started { sandbox, cgroup }))
+        let stdin_once = record.program.stdin_once;
+        let monitor =
+            Monitor { stdin_once, log: Some(log), listener: Some(listener), ..sandbox.into_monitor()? };
+        Ok(Started { container, monitor, cgroup })
     }
 
     /// Where the spec of a running container is kept.
@@ -77,21 +86,20 @@ impl Engine {
         self.containers.run_folder(id).join("config.json")
     }
 
-    fn stay(&self, container: &Container, started: Started, peer: Peer) -> Result<()> {
-        let id = &container.record.id;
-        let settings = &self.environment.settings.containers;
-        let rotation = Rotation { max_bytes: settings.log_max_size, max_files: settings.log_max_files };
-        let log = LogWriter::open(&self.containers.log_path(id), rotation)?;
-        let monitor = Monitor {
-            stdin_once: container.record.program.stdin_once,
-            log: Some(log),
-            listener: Some(Listener::bind(&self.containers.run_folder(id))?),
-            ..started.sandbox.monitor(peer)?
-        };
-        let finished = monitor.run()?;
-        self.end(container, &finished, &started.cgroup)?;
-        finished.announce();
-        Ok(())
+    fn stay(&self, started: Started, peer: Peer) -> Result<()> {
+        let Started { container, monitor, cgroup } = started;
+        match (Monitor { foreground: Some(peer), ..monitor }).run() {
+            Ok(finished) => {
+                self.end(&container, &finished, &cgroup)?;
+                finished.announce();
+                Ok(())
+            }
+            // Nobody would ever read its output or learn how it ends.
+            Err(error) => {
+                cgroup.kill()?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Writes down how it ended, and undoes what was made for it.

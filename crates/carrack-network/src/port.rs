@@ -74,7 +74,8 @@ impl PublishedPort {
         };
         let (host_address, host) = split_address(host).map_err(refuse)?;
         let container = parse_range(container).map_err(refuse)?;
-        let hosts = if host.is_empty() { None } else { Some(parse_range(host).map_err(refuse)?) };
+        let hosts =
+            if host.is_empty() || host == "0" { None } else { Some(parse_range(host).map_err(refuse)?) };
         if hosts.as_ref().is_some_and(|hosts| hosts.len() != container.len()) {
             return Err(refuse("expected as many host ports as container ports"));
         }
@@ -151,6 +152,7 @@ mod tests {
         check("127.0.0.1:8080:80", &["127.0.0.1:8080->80/tcp"]);
         check("127.0.0.1::80/tcp", &["127.0.0.1:0->80/tcp"]);
         check(":80", &["0.0.0.0:0->80/tcp"]);
+        check("127.0.0.1:0:80", &["127.0.0.1:0->80/tcp"]);
         check("[::1]:8080:80", &["[::1]:8080->80/tcp"]);
         check("7000-7002:80-82", &["0.0.0.0:7000->80/tcp", "0.0.0.0:7001->81/tcp", "0.0.0.0:7002->82/tcp"]);
         check("90-91", &["0.0.0.0:0->90/tcp", "0.0.0.0:0->91/tcp"]);

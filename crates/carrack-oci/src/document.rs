@@ -44,6 +44,7 @@ pub enum DocumentError {
 
 /// A manifest or an index, told apart by what the bytes themselves say.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a few exist at a time, and each is taken apart at once")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),
@@ -68,10 +69,14 @@ impl Document {
     pub fn parse(announced: &str, bytes: &[u8]) -> Result<Self, DocumentError> {
         check_size("manifest", bytes)?;
         let announced = announced.split(';').next().unwrap_or_default().trim();
-        let shape: Shape = parse_strict(bytes).map_err(|source| DocumentError::Syntax { what: "manifest", source })?;
+        let shape: Shape =
+            parse_strict(bytes).map_err(|source| DocumentError::Syntax { what: "manifest", source })?;
         let wrong = |reason: String| DocumentError::Contradiction { what: "manifest", reason };
         if shape.schema_version != 2 {
-            return Err(DocumentError::UnsupportedMediaType(format!("schema version {}", shape.schema_version)));
+            return Err(DocumentError::UnsupportedMediaType(format!(
+                "schema version {}",
+                shape.schema_version
+            )));
         }
         let own = shape.media_type.as_deref().unwrap_or(announced);
         if own != announced {
@@ -147,7 +152,10 @@ mod tests {
     fn reads_a_manifest_and_its_parameters() {
         let bytes = serde_json::to_vec(&manifest_json()).unwrap();
         assert!(matches!(Document::parse(OCI_MANIFEST, &bytes), Ok(Document::Manifest(_))));
-        assert!(matches!(Document::parse(&format!("{OCI_MANIFEST}; charset=utf-8"), &bytes), Ok(Document::Manifest(_))));
+        assert!(matches!(
+            Document::parse(&format!("{OCI_MANIFEST}; charset=utf-8"), &bytes),
+            Ok(Document::Manifest(_))
+        ));
     }
 
     #[test]
@@ -165,9 +173,14 @@ mod tests {
     fn refuses_lookalikes() {
         let mut capital = manifest_json();
         capital["Layers"] = capital["layers"].take();
-        assert!(error(OCI_MANIFEST, &capital).contains("invalid manifest"), "null and misspelt layers are not layers");
+        assert!(
+            error(OCI_MANIFEST, &capital).contains("invalid manifest"),
+            "null and misspelt layers are not layers"
+        );
         assert!(error("text/html", &manifest_json()).contains("says of itself"));
-        assert!(error("text/html", &serde_json::json!({"schemaVersion": 2})).contains("unsupported media type"));
+        assert!(
+            error("text/html", &serde_json::json!({"schemaVersion": 2})).contains("unsupported media type")
+        );
         assert!(error(OCI_MANIFEST, &serde_json::json!({"schemaVersion": 1})).contains("schema version 1"));
         let large = vec![b' '; MAX_DOCUMENT_BYTES as usize + 1];
         assert!(matches!(Document::parse(OCI_MANIFEST, &large), Err(DocumentError::TooLarge { .. })));
@@ -177,7 +190,8 @@ mod tests {
     fn a_config_has_a_diff_id_for_each_layer() {
         let manifest: Manifest = serde_json::from_value(manifest_json()).unwrap();
         let mut config = ImageConfig::empty(&Platform::host());
-        let parse = |config: &ImageConfig| ImageConfig::parse(&serde_json::to_vec(config).unwrap(), &manifest);
+        let parse =
+            |config: &ImageConfig| ImageConfig::parse(&serde_json::to_vec(config).unwrap(), &manifest);
         assert!(parse(&config).unwrap_err().to_string().contains("0 diff IDs, its manifest has 1 layers"));
         config.rootfs.diff_ids.push(crate::DiffId(Digest::of(b"layer")));
         assert!(parse(&config).is_ok());

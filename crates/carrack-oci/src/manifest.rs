@@ -120,7 +120,12 @@ mod tests {
 
     #[test]
     fn chooses_the_platform_and_never_an_attestation() {
-        let index = index(&[Some("unknown/unknown"), Some("linux/arm/v6"), Some("linux/amd64"), Some("linux/arm/v7")]);
+        let index = index(&[
+            Some("unknown/unknown"),
+            Some("linux/arm/v6"),
+            Some("linux/amd64"),
+            Some("linux/arm/v7"),
+        ]);
         let choose = |text: &str| index.choose(&text.parse().unwrap()).map(|entry| entry.digest.clone());
         assert_eq!(choose("linux/amd64"), Some(index.manifests[2].digest.clone()));
         assert_eq!(choose("linux/arm/v7"), Some(index.manifests[3].digest.clone()));

@@ -43,8 +43,5 @@ pub fn is_config(media_type: &str) -> bool {
 
 /// Whether `media_type` names a filesystem layer that carrack can apply.
 pub fn is_layer(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        OCI_LAYER | OCI_LAYER_GZIP | OCI_LAYER_ZSTD | DOCKER_LAYER | DOCKER_LAYER_GZIP
-    )
+    matches!(media_type, OCI_LAYER | OCI_LAYER_GZIP | OCI_LAYER_ZSTD | DOCKER_LAYER | DOCKER_LAYER_GZIP)
 }

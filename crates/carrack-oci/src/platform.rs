@@ -70,7 +70,11 @@ fn normalise(architecture: &str, variant: Option<&str>) -> (String, Option<Strin
 
 /// `v7` is 7; no variant is the architecture's base level.
 fn variant_level(variant: &Option<String>) -> u32 {
-    variant.as_deref().and_then(|text| text.strip_prefix('v')).and_then(|level| level.parse().ok()).unwrap_or(0)
+    variant
+        .as_deref()
+        .and_then(|text| text.strip_prefix('v'))
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(0)
 }
 
 impl FromStr for Platform {
@@ -80,7 +84,8 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let wrong = || PlatformError(text.to_owned());
         let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
         if !parts.iter().all(valid) {
             return Err(wrong());

@@ -142,9 +142,14 @@ impl FromStr for Reference {
         let refuse = |reason| ReferenceError { text: text.chars().take(300).collect(), reason };
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
-            Some((rest, digest)) => {
-                (rest, Some(digest.parse().map_err(|_| refuse("expected a digest, sha256:<64 hex digits>, after @"))?))
-            }
+            Some((rest, digest)) => (
+                rest,
+                Some(
+                    digest
+                        .parse()
+                        .map_err(|_| refuse("expected a digest, sha256:<64 hex digits>, after @"))?,
+                ),
+            ),
         };
         let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
         let (name, tag) = match rest[name_start..].find(':') {
@@ -174,7 +179,11 @@ fn split_registry(name: &str) -> Result<Repository, &'static str> {
     if !is_registry(registry) {
         return Err("the registry is not host[:port]");
     }
-    let path = if registry == DEFAULT_REGISTRY && !path.contains('/') { format!("{DEFAULT_NAMESPACE}{path}") } else { path };
+    let path = if registry == DEFAULT_REGISTRY && !path.contains('/') {
+        format!("{DEFAULT_NAMESPACE}{path}")
+    } else {
+        path
+    };
     if path.len() + registry.len() + 1 > MAX_NAME_BYTES {
         return Err("the name is longer than 255 bytes");
     }
@@ -182,7 +191,9 @@ fn split_registry(name: &str) -> Result<Repository, &'static str> {
         return Err("a repository is written in lower case");
     }
     if !Repository::is_valid_path(&path) {
-        return Err("a repository has components of a-z 0-9, separated inside by . _ __ or -, and joined by /");
+        return Err(
+            "a repository has components of a-z 0-9, separated inside by . _ __ or -, and joined by /",
+        );
     }
     Ok(Repository { registry: registry.to_owned(), path })
 }
@@ -263,7 +274,11 @@ mod tests {
             ("localhost:5000/app", "localhost:5000/app:latest", "localhost:5000/app:latest"),
             ("127.0.0.1:5000/a/b:t", "127.0.0.1:5000/a/b:t", "127.0.0.1:5000/a/b:t"),
             ("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest"),
-            ("host.example/a__b/c--d.e_f", "host.example/a__b/c--d.e_f:latest", "host.example/a__b/c--d.e_f:latest"),
+            (
+                "host.example/a__b/c--d.e_f",
+                "host.example/a__b/c--d.e_f:latest",
+                "host.example/a__b/c--d.e_f:latest",
+            ),
         ] {
             let reference = parse(text).or_latest();
             assert_eq!(reference.to_string(), full);
@@ -285,8 +300,27 @@ mod tests {
     fn refuses_what_is_no_reference() {
         let long = "a".repeat(256);
         for text in [
-            "", ":tag", "App", "a//b", "a/", "/a", "../a", "a/../b", "-a", "a-", "a___b", "a..b", "a:", "a:-t",
-            "a@sha256:12", "host.example:99999/a", "host.example:/a", "a b", "a\n", &"f".repeat(64), &long,
+            "",
+            ":tag",
+            "App",
+            "a//b",
+            "a/",
+            "/a",
+            "../a",
+            "a/../b",
+            "-a",
+            "a-",
+            "a___b",
+            "a..b",
+            "a:",
+            "a:-t",
+            "a@sha256:12",
+            "host.example:99999/a",
+            "host.example:/a",
+            "a b",
+            "a\n",
+            &"f".repeat(64),
+            &long,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?} was accepted");
         }

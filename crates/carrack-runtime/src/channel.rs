@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use carrack_sys::IoContext;
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -57,7 +58,7 @@ impl Channel {
     /// Parent: sends `signal`. A child that is gone is reported by [`Self::outcome`], not here.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         match rustix::net::send(&self.0, &[signal as u8], SendFlags::NOSIGNAL) {
-            Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(error) => Err(error).during("write to", "the container's first process")?,
         }
     }
@@ -112,13 +113,16 @@ impl Channel {
     }
 
     /// Parent: reads until the program runs; the console when there is one, or why it does not run.
-    pub fn outcome(self) -> Result<Option<OwnedFd>> {
+    pub fn outcome(&self) -> Result<Option<OwnedFd>> {
         let mut console = None;
         let mut executing = false;
         let mut data = [0u8; MAX_MESSAGE_BYTES];
         loop {
-            let (count, received) =
-                retry(|| receive(self.as_fd(), &mut data)).during("read from", "the container")?;
+            let (count, received) = match receive(self.as_fd(), &mut data) {
+                // The child ended with messages of ours unread: told once, before what it sent.
+                Err(Errno::INTR | Errno::CONNRESET) => continue,
+                received => received.during("read from", "the container")?,
+            };
             console = received.or(console);
             match data[..count].split_first() {
                 None if executing => return Ok(console),
@@ -151,11 +155,7 @@ fn receive(socket: BorrowedFd<'_>, data: &mut [u8]) -> rustix::io::Result<(usize
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message =
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(data)], &mut control, RecvFlags::CMSG_CLOEXEC);
-    let count = match message {
-        Ok(message) => message.bytes,
-        Err(rustix::io::Errno::CONNRESET) => 0, // the child ended with our messages unread
-        Err(error) => return Err(error),
-    };
+    let count = message?.bytes;
     let rights = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -166,7 +166,7 @@ fn receive(socket: BorrowedFd<'_>, data: &mut [u8]) -> rustix::io::Result<(usize
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             result => return result,
         }
     }
@@ -195,6 +195,15 @@ mod tests {
         child.send_error(&Error::NotExecutable { program: "/etc".into(), source });
         let error = parent.outcome().unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().contains("/etc")), (126, true));
+    }
+
+    #[test]
+    fn an_error_is_not_lost_when_our_messages_were_not_read() {
+        let (parent, child) = Channel::pair().unwrap();
+        parent.signal(Signal::Placed).unwrap();
+        child.send_error(&Error::NotFound { program: "x".into() });
+        drop(child);
+        assert!(matches!(parent.outcome(), Err(Error::NotFound { .. })));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn run(child: Pid, _channel: &Channel) -> Result<Infallible> {
 const SIGCHLD: i32 = rustix::process::Signal::CHILD.as_raw();
 
 fn reap(child: Pid) {
-    while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         if pid == child {
             std::process::exit(exit_code(status));
         }

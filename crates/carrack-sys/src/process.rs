@@ -1,7 +1,7 @@
 //! Processes: what `rustix` leaves out because it is only sound in a process with one thread.
 //!
-//! Invariant: [`clone_process`] and [`fork`] refuse to run in a process with a second thread, so the child may use
-//! the allocator and locks as the parent could.
+//! Invariant: [`clone_process`] refuses to run in a process with a second thread, so the child may use the allocator
+//! and locks as the parent could.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -145,11 +145,20 @@ pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> i
 
 /// Gives every signal its default meaning and unblocks all, as a new program expects to find them.
 pub fn reset_signals() -> io::Result<()> {
-    // SAFETY: `sigaction` is plain data; zero is SIG_DFL without flags.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // The kernel's struct (handler, flags, restorer, mask) of zeros is SIG_DFL. Not through libc, which keeps a few
+    // signals to itself and leaves those as the parent had them.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: `default` outlives the call. SIGKILL, SIGSTOP and libc's own signals are refused: nothing to reset.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+        // SAFETY: `default` is as long as the kernel reads. SIGKILL and SIGSTOP are refused: nothing to reset.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     mask_signals(libc::SIG_SETMASK, &[])
 }

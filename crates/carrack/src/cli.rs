@@ -136,4 +136,3 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
     }
     (find(name).run)(matches, &context)
 }
-

@@ -1,5 +1,8 @@
 //! What a command finds around it: global flags and the environment. The only place that reads the environment.
-#![allow(clippy::disallowed_methods, reason = "the binary reads the environment once, here, for all libraries")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the binary reads the environment once, here, for all libraries"
+)]
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -72,7 +75,9 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Whether colours and moving bars are wanted on standard error.
 pub fn is_interactive() -> bool {
-    std::io::stderr().is_terminal() && variable("NO_COLOR").is_none_or(|value| value.is_empty()) && variable("TERM").as_deref() != Some("dumb")
+    std::io::stderr().is_terminal()
+        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").as_deref() != Some("dumb")
 }
 
 fn start_log(level: tracing::Level) {

@@ -43,7 +43,8 @@ impl Failure {
         let mut last = self.error.to_string();
         while let Some(error) = cause {
             let message = error.to_string();
-            if message != last {
+            // Errors of the system have their cause in their own text.
+            if !last.ends_with(&message) {
                 let _ = writeln!(text, "  caused by: {message}");
             }
             last = message;

@@ -53,7 +53,8 @@ pub fn print_list(rows: &[Value], columns: Columns, format: Option<&str>) -> Res
 
 fn print_table(rows: &[Value], columns: Columns) -> Result<()> {
     let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-    let cell = |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
+    let cell =
+        |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
     let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
     print(align(std::iter::once(heading).chain(body).collect()))
 }
@@ -62,7 +63,8 @@ fn print_table(rows: &[Value], columns: Columns) -> Result<()> {
 fn print_template_table(rows: &[Value], columns: Columns, text: &str) -> Result<()> {
     let text = text.replace("\\t", "\t");
     let template = Template::parse(&text)?;
-    let headings = columns.iter().map(|(heading, field)| ((*field).to_owned(), Value::from(*heading))).collect();
+    let headings =
+        columns.iter().map(|(heading, field)| ((*field).to_owned(), Value::from(*heading))).collect();
     let mut lines = vec![template.render(&Value::Object(headings))?];
     for row in rows {
         lines.push(template.render(row)?);
@@ -73,7 +75,9 @@ fn print_template_table(rows: &[Value], columns: Columns, text: &str) -> Result<
 /// Pads every cell but the last to its column's width and three spaces.
 fn align(lines: Vec<Vec<String>>) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+    };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for line in &lines {

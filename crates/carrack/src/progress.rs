@@ -48,7 +48,9 @@ impl Progress {
                 self.line(&format!("STEP {number}/{total}: {instruction}"));
             }
             Event::StepCached => self.line("--> cached"),
-            Event::StepDone { duration } if duration >= WORTH_TELLING => self.line(&format!("--> {}", seconds(duration))),
+            Event::StepDone { duration } if duration >= WORTH_TELLING => {
+                self.line(&format!("--> {}", seconds(duration)))
+            }
             Event::StepDone { .. } => {}
             Event::Output(bytes) => self.output(bytes),
         }
@@ -106,9 +108,10 @@ fn milestone(phase: Phase) -> Option<&'static str> {
 }
 
 fn new_bar(digest: &Digest) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix}: {msg:12} {wide_bar:.cyan/dim} {bytes:>10}/{total_bytes:<10}")
-        .expect("the template is a constant")
-        .progress_chars("━╸─");
+    let style =
+        ProgressStyle::with_template("{prefix}: {msg:12} {wide_bar:.cyan/dim} {bytes:>10}/{total_bytes:<10}")
+            .expect("the template is a constant")
+            .progress_chars("━╸─");
     ProgressBar::new(0).with_style(style).with_prefix(digest.short().to_owned())
 }
 

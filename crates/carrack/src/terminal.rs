@@ -21,7 +21,8 @@ pub fn attend(session: &Session, interactive: bool, tty: bool) -> Result<u8> {
     if !tty {
         watched.extend(FORWARDED.map(Signal::as_raw));
     }
-    let mut signals = SignalFd::new(&watched).map_err(|error| Failure::message(format!("cannot take signals: {error}")))?;
+    let mut signals =
+        SignalFd::new(&watched).map_err(|error| Failure::message(format!("cannot take signals: {error}")))?;
     if tty && let Some(request) = window_size() {
         session.client().send(&request);
     }
@@ -50,9 +51,13 @@ pub fn attend(session: &Session, interactive: bool, tty: bool) -> Result<u8> {
 fn exit_code(session: &Session, ended: Ended) -> Result<u8> {
     match ended {
         Ended::Exited { code } => Ok(u8::try_from(code).unwrap_or(255)),
-        Ended::Failed { code, message } => Err(Failure::with_exit_code(message, u8::try_from(code).unwrap_or(125))),
+        Ended::Failed { code, message } => {
+            Err(Failure::with_exit_code(message, u8::try_from(code).unwrap_or(125)))
+        }
         Ended::Detached => Ok(0),
-        Ended::Lost => Err(Failure::message(format!("{} was lost: its monitor ended without a report", session.title()))),
+        Ended::Lost => {
+            Err(Failure::message(format!("{} was lost: its monitor ended without a report", session.title())))
+        }
     }
 }
 
@@ -69,9 +74,12 @@ struct RawMode {
 impl RawMode {
     fn enter(terminal: BorrowedFd<'_>) -> Result<Option<Self>> {
         if !terminal.is_terminal() {
-            return Err(Failure::message("the input device is not a terminal: -t with -i needs one".to_owned()));
+            return Err(Failure::message(
+                "the input device is not a terminal: -t with -i needs one".to_owned(),
+            ));
         }
-        let failed = |error: rustix::io::Errno| Failure::message(format!("cannot set up the terminal: {error}"));
+        let failed =
+            |error: rustix::io::Errno| Failure::message(format!("cannot set up the terminal: {error}"));
         let before = tcgetattr(terminal).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();

@@ -38,7 +38,13 @@ pub fn format_bytes(bytes: u64) -> String {
         }
         (value, unit) = (value / 1000.0, next);
     }
-    let decimals = if unit == "B" || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let decimals = if unit == "B" || value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     let text = format!("{value:.decimals$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
@@ -73,7 +79,15 @@ mod tests {
 
     #[test]
     fn reads_sizes() {
-        for (text, bytes) in [("0", 0), ("1000", 1000), ("1k", 1024), ("512m", 512 << 20), ("1.5g", 3 << 29), ("64MiB", 64 << 20), ("2gb", 2 << 30)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000", 1000),
+            ("1k", 1024),
+            ("512m", 512 << 20),
+            ("1.5g", 3 << 29),
+            ("64MiB", 64 << 20),
+            ("2gb", 2 << 30),
+        ] {
             assert_eq!(parse_bytes(text), Ok(bytes));
         }
         for text in ["", "m", "-1", "1x", "1e400", "99999999999t"] {
@@ -86,7 +100,17 @@ mod tests {
         let sizes = [0, 999, 1000, 1234, 12_345, 123_456, 4_260_000, 999_900_000].map(format_bytes);
         assert_eq!(sizes, ["0B", "999B", "1kB", "1.23kB", "12.3kB", "123kB", "4.26MB", "1000MB"]);
         let durations = [0, 1, 59, 60, 150, 3600, 7200, 86400 * 3, 86400 * 30].map(format_duration);
-        let expected = ["Less than a second", "1 second", "59 seconds", "About a minute", "2 minutes", "About an hour", "2 hours", "3 days", "4 weeks"];
+        let expected = [
+            "Less than a second",
+            "1 second",
+            "59 seconds",
+            "About a minute",
+            "2 minutes",
+            "About an hour",
+            "2 hours",
+            "3 days",
+            "4 weeks",
+        ];
         assert_eq!(durations, expected);
     }
 }

@@ -138,7 +138,7 @@ impl Writer<'_> {
         let mut targets =
             OpenFolders::new(target_root.as_fd().try_clone_to_owned().during("copy to", target)?);
         for entry in folders {
-            let time = self.clamped(entry.identity.mtime);
+            let time = self.time(tree, entry);
             futimens(targets.enter(&entry.path)?, &times(time)).during("set the time of", &entry.path)?;
         }
         Ok(())
@@ -146,8 +146,8 @@ impl Writer<'_> {
 
     /// Copies one entry to a place whose folder exists.
     fn entry(&self, tree: &Tree<'_>, entry: &Entry, source: &Place<'_>, place: &Place<'_>) -> Result<()> {
-        let owner = if tree.ignore_owner { (0, 0) } else { entry.owner };
-        let time = self.clamped(entry.identity.mtime);
+        let owner = if tree.is_context { (0, 0) } else { entry.owner };
+        let time = self.time(tree, entry);
         match &entry.kind {
             EntryKind::Folder => {
                 match place.metadata()? {
@@ -177,7 +177,7 @@ impl Writer<'_> {
                 place.set_mtime(time)?;
             }
             EntryKind::Node(kind, device) => {
-                if tree.ignore_owner && *kind != FileType::Fifo {
+                if tree.is_context && *kind != FileType::Fifo {
                     return Err(Error::invalid(format!(
                         "{} is a device: {} may not have one",
                         entry.path.display(),
@@ -189,7 +189,7 @@ impl Writer<'_> {
                 self.finish_file(place, entry.mode, owner, time)?;
             }
         }
-        if tree.ignore_owner { Ok(()) } else { copy_xattrs(entry, source, place) }
+        if tree.is_context { Ok(()) } else { copy_xattrs(entry, source, place) }
     }
 
     /// Removes the file or link that a new file replaces; a folder is never replaced.
@@ -222,8 +222,10 @@ impl Writer<'_> {
         Ok(place.set_mtime(time)?)
     }
 
-    fn clamped(&self, time: (i64, u32)) -> (i64, u32) {
-        time.min((self.timestamp_unix, 0))
+    /// What lies in a context has the time of a checkout or an editor: no input, so it must not reach the layer.
+    fn time(&self, tree: &Tree<'_>, entry: &Entry) -> (i64, u32) {
+        let timestamp = (self.timestamp_unix, 0);
+        if tree.is_context { timestamp } else { entry.identity.mtime.min(timestamp) }
     }
 }
 

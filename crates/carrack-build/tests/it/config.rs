@@ -140,3 +140,16 @@ fn changes_of_import_and_commit() {
         assert!(apply_changes(&mut config, &changes(&[wrong])).is_err(), "{wrong:?} was applied");
     }
 }
+
+#[test]
+fn the_newest_base_dates_the_build() {
+    let mut store = Store::default();
+    for (name, created) in [("old", "2020-01-02T03:04:05Z"), ("new", "2024-01-02T03:04:05.6Z")] {
+        let mut report = Build::new("FROM scratch\nCOPY one /").file("one", "1").run(&mut store).unwrap();
+        report.built.config.created = Some(created.to_owned());
+        store.add_image(name, &report.built);
+    }
+    let build = Build::new("FROM new AS first\nFROM old\nCOPY --from=first /one /two").dated_by_base();
+    let report = build.run(&mut store).unwrap();
+    assert_eq!(report.built.config.created.as_deref(), Some("2024-01-02T03:04:05Z"));
+}

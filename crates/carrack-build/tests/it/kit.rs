@@ -192,7 +192,7 @@ pub struct Build {
     target: Option<String>,
     build_args: BTreeMap<String, String>,
     no_cache: bool,
-    pinned: bool,
+    timestamp_unix: Option<i64>,
 }
 
 /// What happened.
@@ -213,7 +213,7 @@ impl Build {
             target: None,
             build_args,
             no_cache: false,
-            pinned: false,
+            timestamp_unix: Some(TIMESTAMP),
         }
     }
 
@@ -255,6 +255,12 @@ impl Build {
         self
     }
 
+    /// Lets the base image date the build.
+    pub fn dated_by_base(mut self) -> Self {
+        self.timestamp_unix = None;
+        self
+    }
+
     pub fn no_cache(mut self, no_cache: bool) -> Self {
         self.no_cache = no_cache;
         self
@@ -269,8 +275,7 @@ impl Build {
             platform: "linux/amd64".parse().unwrap(),
             build_platform: "linux/amd64".parse().unwrap(),
             context: Context::open(self.context.path(), None).unwrap(),
-            timestamp_unix: TIMESTAMP,
-            pinned_timestamp: self.pinned,
+            timestamp_unix: self.timestamp_unix,
             no_cache: self.no_cache,
             network: RunNetwork::Default,
         }

@@ -1,22 +1,21 @@
 //! Numbers of the system calls that this version knows, by name: those of Linux 6.17, from the kernel's own headers.
-#![expect(clippy::wildcard_imports, reason = "several hundred constants of one kind")]
+//! Both lists are sorted: a profile of 400 names is looked up at every start of a container.
 
 use linux_raw_sys::general::*;
 
+const PREFIX: &str = "__NR_";
+
 /// One past the highest number of a system call that this version knows.
 pub(super) fn end() -> u32 {
-    table().map(|(_, number)| number + 1).max().unwrap_or(0)
+    COMMON.iter().chain(OF_ARCHITECTURE).map(|(_, number)| number + 1).max().unwrap_or(0)
 }
 
 /// Number of the system call `name`; `None` when this architecture or this version has none of that name.
 pub(super) fn number(name: &str) -> Option<u32> {
-    table().find(|(known, _)| *known == name).map(|(_, number)| number)
-}
-
-/// All names with their numbers.
-pub(super) fn table() -> impl Iterator<Item = (&'static str, u32)> {
-    let entries = COMMON.iter().chain(OF_ARCHITECTURE);
-    entries.map(|(name, number)| (name.trim_start_matches("__NR_"), *number))
+    [COMMON, OF_ARCHITECTURE].into_iter().find_map(|list| {
+        let place = list.binary_search_by(|(known, _)| known[PREFIX.len()..].cmp(name)).ok()?;
+        Some(list[place].1)
+    })
 }
 
 macro_rules! numbers {
@@ -97,3 +96,19 @@ const OF_ARCHITECTURE: &[(&str, u32)] = numbers! {
 
 #[cfg(target_arch = "aarch64")]
 const OF_ARCHITECTURE: &[(&str, u32)] = &[];
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// All names.
+    pub fn names() -> Vec<&'static str> {
+        COMMON.iter().chain(OF_ARCHITECTURE).map(|(name, _)| &name[PREFIX.len()..]).collect()
+    }
+
+    #[test]
+    fn every_name_is_found() {
+        assert!(names().into_iter().all(|name| number(name).is_some()));
+        assert_eq!((number("read"), number("no_such_call"), number("")), (Some(__NR_read), None, None));
+    }
+}

@@ -118,7 +118,7 @@ fn run_beside(process: impl Fn(&Container) -> Process, options: &[&str]) -> std:
 
 #[test]
 fn a_further_process_is_in_all_namespaces_and_as_restricted() {
-    let script = "hostname; readlink /proc/self/ns/pid /proc/1/ns/pid; grep -E '^(CapBnd|Seccomp):' /proc/self/status
+    let script = "hostname; readlink /proc/self/ns/pid; readlink /proc/1/ns/pid; grep -E '^(CapBnd|Seccomp):' /proc/self/status
                   cat /proc/self/cgroup | grep -c ':/$'; ls /proc/self/fd | wc -l; cat /proc/1/cmdline | head -c 5";
     let output = run_beside(|container| container.other_process(&["sh", "-c", script]), &[]);
     let text = stdout(&output);

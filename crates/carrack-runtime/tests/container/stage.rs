@@ -142,8 +142,10 @@ fn bench(arguments: &[String]) -> Result<i32> {
         let cgroup = cgroup.then(|| Cgroup::create(Path::new(&path), &resources)).transpose()?;
         let (rootfs, stdio) = (rootfs(&arguments[2])?, stdio(arguments)?);
         let init = create(Launch { spec: &spec, rootfs, stdio, cgroup: cgroup.as_ref(), reaper: false })?;
-        let code = init.start()?.wait()?.code();
+        let mut running = init.start()?;
+        let code = running.wait()?.code();
         times.push(begin.elapsed().as_micros());
+        drop(running);
         if let Some(cgroup) = cgroup {
             cgroup.delete()?;
         }

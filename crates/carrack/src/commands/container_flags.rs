@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use carrack_engine::{
-    Bind, ContainerId, ContainerRequest, Engine, HostSettings, Location, NetworkMode, PortBinding, TmpfsMount, Ulimit,
+    Bind, ContainerId, ContainerRequest, Engine, HostSettings, Location, NetworkMode, PortBinding,
+    TmpfsMount, Ulimit,
 };
 use carrack_oci::Platform;
 use clap::{Args, ValueEnum};
@@ -160,7 +161,9 @@ impl ContainerFlags {
 
     fn pull_image(&self, engine: &Engine) -> Result<()> {
         let is_here = match engine.find_image(&self.image) {
-            Ok(found) => self.platform.as_ref().is_none_or(|wanted| wanted.distance(&found.record.platform).is_some()),
+            Ok(found) => {
+                self.platform.as_ref().is_none_or(|wanted| wanted.distance(&found.record.platform).is_some())
+            }
             Err(error) if error.is_no_such_image() => false,
             Err(error) => return Err(error.into()),
         };
@@ -271,7 +274,8 @@ fn memory_swap(text: &str) -> Result<i64> {
     if text == "-1" {
         return Ok(-1);
     }
-    let bytes = units::parse_bytes(text).map_err(|_| invalid("--memory-swap", text, "a size, as in 1g, or -1"))?;
+    let bytes =
+        units::parse_bytes(text).map_err(|_| invalid("--memory-swap", text, "a size, as in 1g, or -1"))?;
     Ok(i64::try_from(bytes).unwrap_or(-1))
 }
 

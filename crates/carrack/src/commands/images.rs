@@ -76,7 +76,8 @@ impl Images {
     fn wants(&self, record: &ImageRecord) -> bool {
         let Some(wanted) = &self.name else { return true };
         record.reference.as_ref().is_some_and(|reference| {
-            reference.repository() == wanted.repository() && (wanted.tag().is_none() || wanted.tag() == reference.tag())
+            reference.repository() == wanted.repository()
+                && (wanted.tag().is_none() || wanted.tag() == reference.tag())
         })
     }
 

@@ -54,7 +54,9 @@ impl Command for Login {
 }
 
 fn needs_terminal(what: &str) -> Failure {
-    Failure::message(format!("cannot ask for the {what}: standard input is no terminal (use --username and --password-stdin)"))
+    Failure::message(format!(
+        "cannot ask for the {what}: standard input is no terminal (use --username and --password-stdin)"
+    ))
 }
 
 fn prompt_username() -> Result<String> {
@@ -63,7 +65,9 @@ fn prompt_username() -> Result<String> {
     }
     crate::output::print("Username: ")?;
     let mut line = String::new();
-    io::stdin().read_line(&mut line).map_err(|error| Failure::message(format!("cannot read the user name: {error}")))?;
+    io::stdin()
+        .read_line(&mut line)
+        .map_err(|error| Failure::message(format!("cannot read the user name: {error}")))?;
     Ok(line.trim().to_owned())
 }
 

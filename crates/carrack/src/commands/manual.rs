@@ -19,7 +19,9 @@ pub struct Manual {
 
 impl Command for Manual {
     fn run(self, _context: &Context) -> Result<u8> {
-        let failed = |error| Failure::message(format!("cannot write manual pages to {}: {error}", self.folder.display()));
+        let failed = |error| {
+            Failure::message(format!("cannot write manual pages to {}: {error}", self.folder.display()))
+        };
         std::fs::create_dir_all(&self.folder).map_err(failed)?;
         let mut parser = cli::parser();
         parser.build();

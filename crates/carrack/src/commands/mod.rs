@@ -41,7 +41,11 @@ pub trait Command: clap::Args {
 /// Every command that stands directly behind `carrack`, by name.
 pub const ALL: &[Entry] = &[
     entry::<build::Build>("build", "Build an image from a Dockerfile", build::EXAMPLES),
-    entry::<completion::Completion>("completion", "Print the completion script of a shell", completion::EXAMPLES),
+    entry::<completion::Completion>(
+        "completion",
+        "Print the completion script of a shell",
+        completion::EXAMPLES,
+    ),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
     entry::<images::Images>("images", "List images", images::EXAMPLES),

@@ -63,7 +63,8 @@ impl Command for Ps {
         }
         let mut rows = Vec::with_capacity(containers.len());
         for container in &containers {
-            let ports = engine.published_ports(container)?.iter().map(port_text).collect::<Vec<_>>().join(", ");
+            let ports =
+                engine.published_ports(container)?.iter().map(port_text).collect::<Vec<_>>().join(", ");
             rows.push(self.row(container, &ports));
         }
         print_list(&rows, COLUMNS, self.format.as_deref())?;
@@ -79,7 +80,8 @@ impl Ps {
 
     fn row(&self, container: &Container, ports: &str) -> Value {
         let Container { record, state } = container;
-        let labels = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        let labels =
+            record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
         json!({
             "ID": self.id(container),
             "Image": record.image,
@@ -99,7 +101,8 @@ impl Ps {
     fn command(&self, container: &Container) -> String {
         const SHOWN: usize = 20;
         let program = &container.record.program;
-        let words: Vec<&str> = program.entrypoint.iter().chain(&program.command).map(String::as_str).collect();
+        let words: Vec<&str> =
+            program.entrypoint.iter().chain(&program.command).map(String::as_str).collect();
         let line = words.join(" ");
         if self.no_trunc || line.chars().count() <= SHOWN {
             return format!("\"{line}\"");
@@ -115,7 +118,8 @@ fn status(container: &Container) -> String {
     match state.status {
         Status::Running => format!("Up {}", state.started_at.map_or_else(String::new, since)),
         Status::Exited => {
-            let ago = state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));
+            let ago =
+                state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));
             format!("Exited ({}){ago}", state.exit_code.unwrap_or(0))
         }
         Status::Created | Status::Creating => "Created".to_owned(),

@@ -49,7 +49,8 @@ impl Command for Pull {
                 continue;
             }
             let state = if pulled.is_new { "Downloaded newer image for" } else { "Image is up to date for" };
-            let name = record.reference.as_ref().map_or_else(|| record.id().to_string(), |name| name.familiar());
+            let name =
+                record.reference.as_ref().map_or_else(|| record.id().to_string(), |name| name.familiar());
             print_line(format_args!("Digest: {}\nStatus: {state} {name}", record.target.digest))?;
             print_line(record.reference.as_ref().map_or(name, ToString::to_string))?;
         }

@@ -29,7 +29,9 @@ impl Command for Rm {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
         let containers = match self.all {
-            true => engine.list_containers()?.iter().map(|container| container.record.id.to_string()).collect(),
+            true => {
+                engine.list_containers()?.iter().map(|container| container.record.id.to_string()).collect()
+            }
             false => self.containers,
         };
         super::for_each(&containers, |container| match engine.remove_container(container, self.force) {

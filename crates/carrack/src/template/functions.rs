@@ -11,13 +11,19 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value> {
     match (name, arguments) {
         ("json", [value]) => Ok(value.to_string().into()),
         ("print", values) => Ok(values.iter().map(print).collect::<String>().into()),
-        ("println", values) => Ok(format!("{}\n", values.iter().map(print).collect::<Vec<_>>().join(" ")).into()),
+        ("println", values) => {
+            Ok(format!("{}\n", values.iter().map(print).collect::<Vec<_>>().join(" ")).into())
+        }
         ("printf", [format, values @ ..]) => printf(text(format)?, values).map(Value::from),
         ("len", [value]) => length(value),
         ("index", [value, keys @ ..]) => index(value, keys),
         ("not", [value]) => Ok((!is_true(value)).into()),
-        ("and", values) => Ok(values.iter().find(|value| !is_true(value)).or(values.last()).cloned().unwrap_or_default()),
-        ("or", values) => Ok(values.iter().find(|value| is_true(value)).or(values.last()).cloned().unwrap_or_default()),
+        ("and", values) => {
+            Ok(values.iter().find(|value| !is_true(value)).or(values.last()).cloned().unwrap_or_default())
+        }
+        ("or", values) => {
+            Ok(values.iter().find(|value| is_true(value)).or(values.last()).cloned().unwrap_or_default())
+        }
         ("eq", [first, others @ ..]) => Ok(others.iter().any(|other| other == first).into()),
         ("ne", [one, two]) => Ok((one != two).into()),
         ("lt" | "le" | "gt" | "ge", [one, two]) => compare(name, one, two),
@@ -29,13 +35,16 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value> {
         ("lower", [value]) => Ok(text(value)?.to_lowercase().into()),
         ("upper", [value]) => Ok(text(value)?.to_uppercase().into()),
         ("title", [value]) => Ok(title(text(value)?).into()),
-        ("truncate", [value, length]) => Ok(text(value)?.chars().take(number(length)?).collect::<String>().into()),
+        ("truncate", [value, length]) => {
+            Ok(text(value)?.chars().take(number(length)?).collect::<String>().into())
+        }
         ("pad", [value, before, after]) => {
-            Ok(format!("{}{}{}", " ".repeat(number(before)?), text(value)?, " ".repeat(number(after)?)).into())
+            Ok(format!("{}{}{}", " ".repeat(number(before)?), text(value)?, " ".repeat(number(after)?))
+                .into())
         }
         (
-            "json" | "printf" | "len" | "index" | "not" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "join" | "split"
-            | "lower" | "upper" | "title" | "truncate" | "pad",
+            "json" | "printf" | "len" | "index" | "not" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "join"
+            | "split" | "lower" | "upper" | "title" | "truncate" | "pad",
             _,
         ) => refuse(format!("wrong arguments of {name}")),
         _ => refuse(format!("no function {name}")),
@@ -62,7 +71,10 @@ pub fn print(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", join(items.iter().map(print).collect())),
         Value::Object(map) => {
-            format!("map[{}]", join(map.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect()))
+            format!(
+                "map[{}]",
+                join(map.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect())
+            )
         }
         other => other.to_string(),
     }
@@ -153,7 +165,8 @@ fn printf(format: &str, values: &[Value]) -> Result<String> {
             other => return refuse(format!("printf has no verb %{other}")),
         };
         let (is_left, digits) = width.strip_prefix('-').map_or((false, width), |digits| (true, digits));
-        let width = if digits.is_empty() { 0 } else { number(&digits.parse::<u64>().unwrap_or(u64::MAX).into())? };
+        let width =
+            if digits.is_empty() { 0 } else { number(&digits.parse::<u64>().unwrap_or(u64::MAX).into())? };
         match is_left {
             true => result.push_str(&format!("{shown:<width$}")),
             false => result.push_str(&format!("{shown:>width$}")),

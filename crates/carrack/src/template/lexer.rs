@@ -142,7 +142,9 @@ fn string(text: &str) -> Result<(Token, &str)> {
 }
 
 fn number(text: &str) -> Result<(Token, &str)> {
-    let end = text[1..].find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.').map_or(text.len(), |end| end + 1);
+    let end = text[1..]
+        .find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.')
+        .map_or(text.len(), |end| end + 1);
     match text[..end].parse() {
         Ok(number) => Ok((Token::Number(number), &text[end..])),
         Err(_) => refuse(format!("{:?} is no number", &text[..end])),

@@ -101,7 +101,10 @@ mod tests {
             ("{{range .Tags}}<{{.}}>{{end}}", "<a><b>"),
             ("{{range .Empty}}x{{else}}none{{end}}", "none"),
             ("{{range $i, $t := .Tags}}{{$i}}={{$t}}{{$.Name}} {{end}}", "0=aapp 1=bapp "),
-            ("{{range $p, $c := .Ports}}{{$p}}{{range $c}}->{{.HostPort}}{{end}};{{end}}", "80/tcp->8080;90/udp;"),
+            (
+                "{{range $p, $c := .Ports}}{{$p}}{{range $c}}->{{.HostPort}}{{end}};{{end}}",
+                "80/tcp->8080;90/udp;",
+            ),
             ("{{with .Config}}{{.User}}{{end}}{{with .Empty}}x{{else}}y{{end}}", "y"),
             ("a  {{- /* note */ -}}  b {{- .Name -}} c", "abappc"),
             ("{{$n := .Name}}{{$n}}", "app"),

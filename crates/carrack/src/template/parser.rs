@@ -42,7 +42,7 @@ pub enum Operand {
 
 /// What ended a list of nodes.
 #[derive(Debug, PartialEq)]
-enum End {
+enum Stop {
     Template,
     End,
     Else(Vec<Token>),
@@ -54,13 +54,13 @@ type Pieces = std::iter::Peekable<std::vec::IntoIter<Piece>>;
 pub fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>> {
     let mut pieces = pieces.into_iter().peekable();
     match nodes(&mut pieces, 0)? {
-        (nodes, End::Template) => Ok(nodes),
-        (_, End::End) => refuse("unexpected {{end}}"),
-        (_, End::Else(_)) => refuse("unexpected {{else}}"),
+        (nodes, Stop::Template) => Ok(nodes),
+        (_, Stop::End) => refuse("unexpected {{end}}"),
+        (_, Stop::Else(_)) => refuse("unexpected {{else}}"),
     }
 }
 
-fn nodes(pieces: &mut Pieces, depth: usize) -> Result<(Vec<Node>, End)> {
+fn nodes(pieces: &mut Pieces, depth: usize) -> Result<(Vec<Node>, Stop)> {
     if depth > MAX_DEPTH {
         return refuse("nested too deep");
     }
@@ -78,13 +78,13 @@ fn nodes(pieces: &mut Pieces, depth: usize) -> Result<(Vec<Node>, End)> {
             _ => "",
         };
         match keyword {
-            "end" => return Ok((nodes, End::End)),
-            "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
+            "end" => return Ok((nodes, Stop::End)),
+            "else" => return Ok((nodes, Stop::Else(tokens[1..].to_vec()))),
             "if" | "range" | "with" => nodes.push(block(&tokens, pieces, depth)?),
             _ => nodes.push(Node::Print(whole_pipeline(&tokens)?)),
         }
     }
-    Ok((nodes, End::Template))
+    Ok((nodes, Stop::Template))
 }
 
 /// `{{keyword pipeline}} body {{else}} otherwise {{end}}`
@@ -92,12 +92,12 @@ fn block(tokens: &[Token], pieces: &mut Pieces, depth: usize) -> Result<Node> {
     let value = whole_pipeline(&tokens[1..])?;
     let (body, end) = nodes(pieces, depth + 1)?;
     let otherwise = match end {
-        End::Template => return refuse("unexpected end: expected {{end}}"),
-        End::End => Vec::new(),
+        Stop::Template => return refuse("unexpected end: expected {{end}}"),
+        Stop::End => Vec::new(),
         // `{{else if}}` is an if inside the else that shares its end.
-        End::Else(condition) if !condition.is_empty() => vec![block(&condition, pieces, depth + 1)?],
-        End::Else(_) => match nodes(pieces, depth + 1)? {
-            (nodes, End::End) => nodes,
+        Stop::Else(condition) if !condition.is_empty() => vec![block(&condition, pieces, depth + 1)?],
+        Stop::Else(_) => match nodes(pieces, depth + 1)? {
+            (nodes, Stop::End) => nodes,
             _ => return refuse("unexpected end: expected {{end}}"),
         },
     };
@@ -157,7 +157,9 @@ fn command(tokens: &mut &[Token], depth: usize) -> Result<Command> {
             Token::Text(text) => Operand::Literal(text.as_str().into()),
             Token::Number(number) => Operand::Literal(Value::Number(number.clone())),
             Token::Word(word) if word == "nil" => Operand::Literal(Value::Null),
-            Token::Word(word) if word == "true" || word == "false" => Operand::Literal((word == "true").into()),
+            Token::Word(word) if word == "true" || word == "false" => {
+                Operand::Literal((word == "true").into())
+            }
             Token::Open => {
                 *tokens = rest;
                 let inner = pipeline(tokens, depth + 1)?;

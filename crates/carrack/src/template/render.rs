@@ -28,14 +28,14 @@ impl Scope<'_> {
                 Node::If { condition, then, otherwise } => {
                     let known = self.variables.len();
                     let value = self.pipeline(condition)?;
-                    self.assign(&condition.variables, &[value.clone()]);
+                    self.assign(&condition.variables, std::slice::from_ref(&value));
                     self.nodes(if functions::is_true(&value) { then } else { otherwise }, text)?;
                     self.variables.truncate(known);
                 }
                 Node::With { value, body, otherwise } => {
                     let inner = self.pipeline(value)?;
                     if functions::is_true(&inner) {
-                        self.inside(&inner, &value.variables, &[inner.clone()], (body, text))?;
+                        self.inside(&inner, &value.variables, std::slice::from_ref(&inner), (body, text))?;
                     } else {
                         self.nodes(otherwise, text)?;
                     }
@@ -58,7 +58,9 @@ impl Scope<'_> {
 
     fn range(&mut self, over: &Pipeline, nodes: (&[Node], &[Node]), text: &mut String) -> Result<()> {
         let entries: Vec<(Value, Value)> = match self.pipeline(over)? {
-            Value::Array(items) => items.into_iter().enumerate().map(|(index, item)| (index.into(), item)).collect(),
+            Value::Array(items) => {
+                items.into_iter().enumerate().map(|(index, item)| (index.into(), item)).collect()
+            }
             Value::Object(map) => map.into_iter().map(|(key, value)| (key.into(), value)).collect(),
             Value::Null => Vec::new(),
             other => return refuse(format!("range over {other}: expected a list or a map")),
@@ -75,7 +77,13 @@ impl Scope<'_> {
     }
 
     /// Renders nodes with another dot and further variables.
-    fn inside(&mut self, dot: &Value, names: &[String], values: &[Value], to: (&[Node], &mut String)) -> Result<()> {
+    fn inside(
+        &mut self,
+        dot: &Value,
+        names: &[String],
+        values: &[Value],
+        to: (&[Node], &mut String),
+    ) -> Result<()> {
         let mut scope = Scope { dot, variables: self.variables.clone() };
         scope.assign(names, values);
         scope.nodes(to.0, to.1)

@@ -90,7 +90,7 @@ fn another_architecture_is_killed() {
 
 #[test]
 fn every_system_call_gets_the_verdict_of_its_rule() {
-    let names: Vec<_> = table::table().map(|(name, _)| name).collect();
+    let names = table::tests::names();
     for step in [1, 2, 3, 7] {
         let allowed: Vec<String> = names.iter().step_by(step).map(ToString::to_string).collect();
         let mut profile = LinuxSeccomp::default();
