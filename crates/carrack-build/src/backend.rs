@@ -170,7 +170,7 @@ pub trait Backend {
     /// Runs a command and returns its exit code (128 + n for signal n).
     fn run(
         &mut self,
-        workspace: &Self::Workspace,
+        workspace: &mut Self::Workspace,
         step: &RunStep<'_>,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> BackendResult<i32>;

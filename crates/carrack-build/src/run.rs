@@ -68,7 +68,7 @@ impl<B: Backend> Builder<'_, B> {
         if let Some(outcome) = self.look_up(&key)? {
             return Ok((text, outcome));
         }
-        let workspace = self.prepare(&state.layers)?;
+        let mut workspace = self.prepare(&state.layers)?;
         let sources =
             mounts.iter().map(|mount| self.bind_source(mount, state)).collect::<Result<Vec<_>>>()?;
         let mut step = RunStep {
@@ -86,13 +86,13 @@ impl<B: Backend> Builder<'_, B> {
         for (mount, source) in mounts.iter().zip(&sources) {
             step.mounts.push(step_mount(mount, source.as_ref())?);
         }
-        self.execute(&workspace, &step)?;
+        self.execute(&mut workspace, &step)?;
         drop(step);
         drop(sources);
         Ok((text, self.commit(workspace, &key)?))
     }
 
-    fn execute(&mut self, workspace: &B::Workspace, step: &RunStep<'_>) -> Result<()> {
+    fn execute(&mut self, workspace: &mut B::Workspace, step: &RunStep<'_>) -> Result<()> {
         let (progress, number) = (self.progress, self.number);
         let mut output = |stream, bytes: &[u8]| progress(Event::Output { number, stream, bytes });
         let exit_code =

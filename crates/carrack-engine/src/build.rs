@@ -169,6 +169,19 @@ impl Workspace<'_> {
     pub(crate) fn key(&self) -> &SnapshotKey {
         &self.key
     }
+
+    /// Lets go of the mount while another process has one of the same snapshot: two overlays on one upper folder
+    /// would not see each other's changes.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.root = Root::open(&self.engine.snapshots.upper_dir(&self.key))?;
+        Ok(())
+    }
+
+    /// Takes the mount up again.
+    pub(crate) fn reopen(&mut self) -> Result<()> {
+        self.root = self.engine.snapshots.mount(&self.key)?.volatile().open_root()?;
+        Ok(())
+    }
 }
 
 impl carrack_build::Workspace for Workspace<'_> {
@@ -217,14 +230,13 @@ impl<'a> EngineBackend<'a> {
 
     fn commit_workspace(&mut self, mut workspace: Workspace<'a>, timestamp_unix: i64) -> Result<Layer> {
         let engine = workspace.engine;
-        let upper = Root::open(&engine.snapshots.upper_dir(&workspace.key))?;
+        // The mount must be gone before its folder becomes a lower one of others.
+        workspace.close()?;
         let mut writer = engine.content.writer()?;
         let options = DiffOptions { max_mtime: Some(timestamp_unix) };
-        let summary = carrack_layer::diff(&upper, &options, &mut writer)?;
+        let summary = carrack_layer::diff(&workspace.root, &options, &mut writer)?;
         let (digest, size_bytes) = writer.commit()?;
         let id = ChainId::child(workspace.parent.as_ref(), &summary.diff_id);
-        // The mount must be gone before its folder becomes a lower one of others.
-        workspace.root = upper;
         engine.snapshots.commit(&workspace.key, &id)?;
         self.chains.insert(summary.diff_id.clone(), id);
         Ok(Layer {
@@ -284,7 +296,7 @@ impl<'a> Backend for EngineBackend<'a> {
 
     fn run(
         &mut self,
-        workspace: &Workspace<'a>,
+        workspace: &mut Workspace<'a>,
         step: &RunStep<'_>,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> BackendResult<i32> {

@@ -101,8 +101,8 @@ impl Engine {
         match self.join(&task) {
             Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                let monitor = Monitor { foreground: Some(peer), ..sandbox.into_monitor()? };
-                monitor.run()?.announce();
+                let (monitor, _running) = sandbox.into_monitor()?;
+                Monitor { foreground: Some(peer), ..monitor }.run()?.announce();
                 Ok(())
             }
             Err(error) => {

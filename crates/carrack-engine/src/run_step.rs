@@ -43,7 +43,7 @@ impl Engine {
     /// Runs the command of a step and returns its exit code.
     pub(crate) fn run_step(
         &self,
-        workspace: &Workspace<'_>,
+        workspace: &mut Workspace<'_>,
         step: &RunStep<'_>,
         network: &NetworkMode,
         output: &mut dyn FnMut(Stream, &[u8]),
@@ -69,9 +69,11 @@ impl Engine {
             files: mounts.files,
         };
         let title = format!("build step {}", task.id.short());
+        workspace.close()?;
         let client = self.start_stage(Task::Step(Box::new(task)), &title)?;
         wait_started(&client)?;
         let exit_code = relay(&client, output)?;
+        workspace.reopen()?;
         mount_points.remove(workspace.root())?;
         Ok(exit_code)
     }
@@ -107,7 +109,9 @@ impl Engine {
             }
             Ok((sandbox, _cgroup)) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
-                Ok(Monitor { foreground: Some(peer), ..sandbox.into_monitor()? }.run()?)
+                // The mount goes with the namespaces, and must be gone before the caller hears of the end.
+                let (monitor, _running) = sandbox.into_monitor()?;
+                Ok(Monitor { foreground: Some(peer), ..monitor }.run()?)
             }
         };
         for effect in effects.iter().rev() {

@@ -138,16 +138,18 @@ impl Sandbox {
 }
 
 impl RunningSandbox {
-    /// What stays with the program; a log and clients are to be added.
-    pub(crate) fn into_monitor(self) -> Result<Monitor> {
-        Ok(Monitor {
+    /// What stays with the program; a log and clients are to be added. The program's namespaces live as long as the
+    /// second value: dropped after the exit is reported, it takes their teardown off the caller's way.
+    pub(crate) fn into_monitor(self) -> Result<(Monitor, Running)> {
+        let monitor = Monitor {
             init: self.running.pidfd().try_clone_to_owned().during("duplicate", "a pidfd")?,
             stdio: self.stdio,
             stdin_once: true,
             log: None,
             listener: None,
             foreground: None,
-        })
+        };
+        Ok((monitor, self.running))
     }
 }
 

@@ -7,6 +7,7 @@ use carrack_container::attach::{Event, Listener, Peer};
 use carrack_container::log::{LogWriter, Rotation};
 use carrack_container::monitor::{Finished, Monitor};
 use carrack_container::{Container, ContainerId, Effect, ProcessId};
+use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
 use carrack_sys::atomic::{self, Durability};
@@ -22,6 +23,7 @@ pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
 struct Started {
     container: Container,
     monitor: Monitor,
+    running: Running,
     cgroup: Cgroup,
 }
 
@@ -76,9 +78,10 @@ impl Engine {
         let init = ProcessId::of(sandbox.running.pid())?;
         self.containers.update(id, |state| state.run(init))?;
         let stdin_once = record.program.stdin_once;
+        let (monitor, running) = sandbox.into_monitor()?;
         let monitor =
-            Monitor { stdin_once, log: Some(log), listener: Some(listener), ..sandbox.into_monitor()? };
-        Ok(Started { container, monitor, cgroup })
+            Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
+        Ok(Started { container, monitor, running, cgroup })
     }
 
     /// Where the spec of a running container is kept.
@@ -87,11 +90,12 @@ impl Engine {
     }
 
     fn stay(&self, started: Started, peer: Peer) -> Result<()> {
-        let Started { container, monitor, cgroup } = started;
+        let Started { container, monitor, running, cgroup } = started;
         match (Monitor { foreground: Some(peer), ..monitor }).run() {
             Ok(finished) => {
                 self.end(&container, &finished, &cgroup)?;
                 finished.announce();
+                drop(running);
                 Ok(())
             }
             // Nobody would ever read its output or learn how it ends.

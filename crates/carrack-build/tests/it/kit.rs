@@ -129,7 +129,7 @@ impl Backend for Store {
 
     fn run(
         &mut self,
-        workspace: &Folder,
+        workspace: &mut Folder,
         step: &RunStep<'_>,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> BackendResult<i32> {
