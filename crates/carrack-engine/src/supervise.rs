@@ -79,8 +79,7 @@ impl Engine {
         self.containers.update(id, |state| state.run(init))?;
         let stdin_once = record.program.stdin_once;
         let (monitor, running) = sandbox.into_monitor()?;
-        let monitor =
-            Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
+        let monitor = Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
         Ok(Started { container, monitor, running, cgroup })
     }
 
