@@ -21,7 +21,7 @@ pub struct Entry {
 
 /// The entry of the command `C`.
 pub const fn entry<C: Command>(name: &'static str, about: &'static str, examples: &'static str) -> Entry {
-    Entry { name, about, examples, augment: C::augment_args, run: run_parsed::<C> }
+    Entry { name, about, examples, augment: augment::<C>, run: run_parsed::<C> }
 }
 
 impl Entry {
@@ -30,17 +30,17 @@ impl Entry {
         Self { name, ..self }
     }
 
+    /// A parser that knows its arguments only once it is used: building all of them would take longer than most
+    /// commands do.
     fn parser(self) -> clap::Command {
-        let command = clap::Command::new(self.name).about(self.about).disable_version_flag(true);
-        let command = if self.examples.is_empty() {
-            command
-        } else {
-            command.after_help(format!("Examples:\n{}", self.examples))
-        };
-        // `-h` is the hostname of run and create, as in Docker.
-        let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
-        command.disable_help_flag(true).arg(help).defer(self.augment)
+        clap::Command::new(self.name).about(self.about).after_help(self.examples).defer(self.augment)
     }
+}
+
+fn augment<C: Command>(command: clap::Command) -> clap::Command {
+    // `-h` is the hostname of run and create, as in Docker.
+    let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
+    C::augment_args(command.disable_help_flag(true).arg(help))
 }
 
 fn run_parsed<C: Command>(matches: &ArgMatches, context: &Context) -> Result<u8> {
@@ -53,14 +53,40 @@ struct Group {
     name: &'static str,
     about: &'static str,
     entries: fn() -> Vec<Entry>,
+    augment: fn(clap::Command) -> clap::Command,
 }
 
 const GROUPS: [Group; 4] = [
-    Group { name: "image", about: "Manage images", entries: image_group },
-    Group { name: "container", about: "Manage containers", entries: container_group },
-    Group { name: "builder", about: "Manage the build cache", entries: builder_group },
-    Group { name: "registry", about: "Serve images to others", entries: registry_group },
+    Group {
+        name: "image",
+        about: "Manage images",
+        entries: image_group,
+        augment: |command| with_entries(command, image_group()),
+    },
+    Group {
+        name: "container",
+        about: "Manage containers",
+        entries: container_group,
+        augment: |command| with_entries(command, container_group()),
+    },
+    Group {
+        name: "builder",
+        about: "Manage the build cache",
+        entries: builder_group,
+        augment: |command| with_entries(command, builder_group()),
+    },
+    Group {
+        name: "registry",
+        about: "Serve images to others",
+        entries: registry_group,
+        augment: |command| with_entries(command, registry_group()),
+    },
 ];
+
+fn with_entries(command: clap::Command, entries: Vec<Entry>) -> clap::Command {
+    let parsers = entries.into_iter().map(Entry::parser);
+    command.subcommand_required(true).arg_required_else_help(true).subcommands(parsers)
+}
 
 fn find(name: &str) -> Entry {
     let found = commands::ALL.iter().find(|entry| entry.name == name);
@@ -100,9 +126,7 @@ pub fn parser() -> clap::Command {
         command = command.subcommand(entry.parser());
     }
     for group in &GROUPS {
-        let entries = (group.entries)().into_iter().map(Entry::parser);
-        let parser = clap::Command::new(group.name).about(group.about).subcommand_required(true);
-        command = command.subcommand(parser.arg_required_else_help(true).subcommands(entries));
+        command = command.subcommand(clap::Command::new(group.name).about(group.about).defer(group.augment));
     }
     command
 }

@@ -13,7 +13,8 @@ use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::progress::Progress;
 
-pub const EXAMPLES: &str = "  carrack build -t app .
+pub const EXAMPLES: &str = "Examples:
+  carrack build -t app .
   carrack build -t app:1.2 -t registry.example/team/app:1.2 --build-arg VERSION=1.2 .
   carrack build --target test --no-cache -f docker/Dockerfile .";
 

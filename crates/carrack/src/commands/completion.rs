@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print;
 
-pub const EXAMPLES: &str = "  carrack completion bash > /etc/bash_completion.d/carrack
+pub const EXAMPLES: &str = "Examples:
+  carrack completion bash > /etc/bash_completion.d/carrack
   carrack completion zsh > \"${fpath[1]}/_carrack\"
   carrack completion fish > ~/.config/fish/completions/carrack.fish";
 

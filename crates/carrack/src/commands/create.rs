@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack create --name web -p 8080:80 app
+pub const EXAMPLES: &str = "Examples:
+  carrack create --name web -p 8080:80 app
   carrack start web";
 
 /// Creates a container without starting it, and prints its ID.

@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::terminal;
 
-pub const EXAMPLES: &str = "  carrack exec web ps aux
+pub const EXAMPLES: &str = "Examples:
+  carrack exec web ps aux
   carrack exec -it web sh
   carrack exec --user 0 --env DEBUG=1 web env";
 

@@ -13,7 +13,8 @@ use crate::failure::Result;
 use crate::output::{Columns, print_line, print_list};
 use crate::units;
 
-pub const EXAMPLES: &str = "  carrack images
+pub const EXAMPLES: &str = "Examples:
+  carrack images
   carrack images --digests registry.example/team/app
   carrack images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
   carrack images -q";

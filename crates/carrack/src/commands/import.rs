@@ -13,7 +13,8 @@ use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::progress::Progress;
 
-pub const EXAMPLES: &str = "  carrack import rootfs.tar.zst base:1
+pub const EXAMPLES: &str = "Examples:
+  carrack import rootfs.tar.zst base:1
   mmdebstrap --variant=minbase bookworm - | carrack import - debian:bookworm
   carrack import --change 'CMD [\"/bin/sh\"]' https://server.example/rootfs.tar.gz base";
 

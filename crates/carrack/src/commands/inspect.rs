@@ -10,7 +10,8 @@ use crate::failure::{Failure, Result};
 use crate::output::{print_json, print_line};
 use crate::template::Template;
 
-pub const EXAMPLES: &str = "  carrack inspect web
+pub const EXAMPLES: &str = "Examples:
+  carrack inspect web
   carrack inspect --format '{{.NetworkSettings.IPAddress}}' web
   carrack inspect --type image --format '{{json .Config.Env}}' app";
 

@@ -7,7 +7,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack kill web
+pub const EXAMPLES: &str = "Examples:
+  carrack kill web
   carrack kill --signal HUP web";
 
 /// Sends a signal to the first process of running containers.

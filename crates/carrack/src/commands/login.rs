@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack login registry.example
+pub const EXAMPLES: &str = "Examples:
+  carrack login registry.example
   echo \"$PASSWORD\" | carrack login -u me --password-stdin localhost:5000";
 
 /// The registry that a login without a name is for, as in Docker.

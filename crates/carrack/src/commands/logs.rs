@@ -10,7 +10,8 @@ use super::Command;
 use crate::context::Context;
 use crate::failure::{Result, invalid};
 
-pub const EXAMPLES: &str = "  carrack logs web
+pub const EXAMPLES: &str = "Examples:
+  carrack logs web
   carrack logs --follow --tail 20 web
   carrack logs --since 10m --timestamps web";
 

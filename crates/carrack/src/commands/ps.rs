@@ -11,7 +11,8 @@ use crate::failure::Result;
 use crate::output::{Columns, print_line, print_list};
 use crate::units;
 
-pub const EXAMPLES: &str = "  carrack ps
+pub const EXAMPLES: &str = "Examples:
+  carrack ps
   carrack ps --all
   carrack ps --format '{{.Names}} {{.Status}} {{.Ports}}'
   carrack rm $(carrack ps -aq)";

@@ -12,7 +12,8 @@ use crate::failure::Result;
 use crate::output::print_line;
 use crate::progress::Progress;
 
-pub const EXAMPLES: &str = "  carrack pull registry.example/team/app:1.2
+pub const EXAMPLES: &str = "Examples:
+  carrack pull registry.example/team/app:1.2
   carrack pull --platform linux/arm64 registry.example/team/app
   carrack pull oci:./layout:1.2
   carrack pull docker-archive:./app.tar";

@@ -11,7 +11,8 @@ use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::progress::Progress;
 
-pub const EXAMPLES: &str = "  carrack push registry.example/team/app:1.2
+pub const EXAMPLES: &str = "Examples:
+  carrack push registry.example/team/app:1.2
   carrack push app registry.example/team/app:1.2
   carrack push app oci:./layout:1.2
   carrack push app docker-archive:./app.tar";

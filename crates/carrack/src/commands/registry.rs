@@ -11,7 +11,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack registry serve
+pub const EXAMPLES: &str = "Examples:
+  carrack registry serve
   htpasswd -Bbn me secret > users
   carrack registry serve --listen 0.0.0.0:5000 --htpasswd users --tls-cert cert.pem --tls-key key.pem";
 

@@ -7,7 +7,8 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack rm web
+pub const EXAMPLES: &str = "Examples:
+  carrack rm web
   carrack rm --force web
   carrack rm --force --all";
 

@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack rmi app:1.2
+pub const EXAMPLES: &str = "Examples:
+  carrack rmi app:1.2
   carrack rmi --force 3f1c2a";
 
 /// Removes images: their names, and with the last name all that nothing else uses.

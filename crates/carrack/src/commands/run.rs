@@ -9,7 +9,8 @@ use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::terminal;
 
-pub const EXAMPLES: &str = "  carrack run --rm -it debian:bookworm bash
+pub const EXAMPLES: &str = "Examples:
+  carrack run --rm -it debian:bookworm bash
   carrack run -d --name web -p 8080:80 -m 256m --pids-limit 100 registry.example/team/app
   carrack run --rm --network none --read-only --tmpfs /tmp app
   carrack run --rm -v \"$PWD:/work:ro\" -w /work app make";

@@ -8,7 +8,8 @@ use crate::failure::Result;
 use crate::output::print_line;
 use crate::terminal;
 
-pub const EXAMPLES: &str = "  carrack start web
+pub const EXAMPLES: &str = "Examples:
+  carrack start web
   carrack start --attach --interactive shell";
 
 /// Starts containers that do not run.

@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
 
-pub const EXAMPLES: &str = "  carrack stop web
+pub const EXAMPLES: &str = "Examples:
+  carrack stop web
   carrack stop --time 2 web";
 
 /// Asks containers to end, and kills those that do not in time.

@@ -6,7 +6,8 @@ use super::Command;
 use crate::context::Context;
 use crate::failure::Result;
 
-pub const EXAMPLES: &str = "  carrack tag app registry.example/team/app:1.2";
+pub const EXAMPLES: &str = "Examples:
+  carrack tag app registry.example/team/app:1.2";
 
 /// Gives an image a further name.
 #[derive(Args)]

@@ -1,0 +1,397 @@
+"""The cases of bench/run.sh, which starts this file as process 1 of private namespaces (see there)."""
+
+import ctypes
+import http.client
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import images
+
+WORK = os.environ["BENCH_WORK"]
+CARRACK = os.environ["BENCH_CARRACK"]
+FILES = int(os.environ.get("BENCH_FILES", "80000"))
+GROUP = os.path.basename(WORK)
+# Limits that a root without CAP_SYS_RESOURCE can also set: the peers refuse to start otherwise.
+ULIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
+ENVIRONMENT = {
+    "HOME": WORK,
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "TMPDIR": f"{WORK}/tmp",
+    "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+}
+# What the issue that made this benchmark asks for: carrack's wall time over the peer's.
+TARGETS = {"run": 1 / 10, "pull": 1 / 2, "pull-ext4": 1 / 2, "build": 1 / 10}
+
+problems = []
+rows = []
+
+
+class Store:
+    """A folder with a private store of one tool, and the start of its command lines."""
+
+    def __init__(self, tool, folder):
+        self.tool, self.folder = tool, folder
+        root, runroot = f"{folder}/root", f"{folder}/run"
+        os.makedirs(root)
+        os.makedirs(runroot)
+        places = ["--root", root, "--runroot", runroot]
+        self.command = {
+            "carrack": [CARRACK, *places],
+            "podman": ["podman", *places, "--tmpdir", f"{folder}/tmp", "--storage-driver=overlay",
+                       "--cgroup-manager=cgroupfs", "--events-backend=file"],
+            "buildah": ["buildah", *places, "--storage-driver=overlay"],
+        }[tool]
+
+    def remove(self):
+        """Unmounts what the tool left mounted, and deletes the store."""
+        with open("/proc/self/mounts", encoding="utf-8") as mounts:
+            points = [line.split()[1] for line in mounts]
+        for point in reversed([p for p in points if p.startswith(self.folder + "/")]):
+            subprocess.run(["umount", "-l", point], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def tool_exists(name):
+    return name == "carrack" or shutil.which(name, path=ENVIRONMENT["PATH"]) is not None
+
+
+def execute(command, cwd=None):
+    """Runs a command that must succeed, untimed; its standard output."""
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        tail = done.stderr.decode(errors="replace")[-600:].strip()
+        raise RuntimeError(f"{' '.join(command[:1] + command[-6:])}: exit code {done.returncode}: {tail}")
+    return done.stdout.decode(errors="replace")
+
+
+def cpu_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def reap(daemons, seconds):
+    """Waits for the orphans of the last operation: this is process 1, so its time counts once it has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            orphans = {int(pid) for pid in children.read().split()} - daemons
+        if not orphans:
+            return
+        for pid in orphans:
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.002)
+
+
+def timed(command, daemons):
+    """Wall time until the command ends, and the CPU time of all processes that it started."""
+    reap(daemons, 0.5)
+    before = cpu_of_children()
+    with open(f"{WORK}/stderr", "w+b") as errors:
+        start = time.perf_counter()
+        # Without closing descriptors and without a session Python uses vfork: its own size does not count.
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=errors, close_fds=False)
+        code = process.wait()
+        wall = time.perf_counter() - start
+        if code != 0:
+            errors.seek(0)
+            tail = errors.read()[-600:].decode(errors="replace").strip()
+            raise RuntimeError(f"{' '.join(command[:1] + command[-6:])}: exit code {code}: {tail}")
+    reap(daemons, 3)
+    return wall, cpu_of_children() - before
+
+
+def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
+    """Measures the contenders in turn, count times: name -> (prepare or None, command from prepare's value, finish or None)."""
+    count = int(os.environ.get("BENCH_ROUNDS", count))
+    samples = {name: [] for name in contenders}
+    order = list(contenders)
+    for _ in range(count):
+        for name in order:
+            prepare, command, finish = contenders[name]
+            made = prepare() if prepare else None
+            try:
+                samples[name].append(timed(command(made), daemons))
+            except RuntimeError as error:
+                problems.append(f"{case}, {name}: {error}")
+            finally:
+                if finish:
+                    finish(made)
+        order.reverse()
+        for name in [name for name in order if any(p.startswith(f"{case}, {name}:") for p in problems)]:
+            order.remove(name)
+    keep = os.environ.get("BENCH_KEEP")
+    if keep:
+        with open(keep, "a", encoding="utf-8") as file:
+            for name, values in samples.items():
+                for wall, cpu in values:
+                    print(json.dumps({"case": case, "tool": name, "wall": wall, "cpu": cpu}), file=file)
+    ours_min = min((wall for wall, _ in samples.get(ours, [])), default=None)
+    for name, values in samples.items():
+        if not values:
+            continue
+        walls, cpus = zip(*values)
+        row = [case, name, str(len(values)), *map(show, (min(walls), statistics.median(walls), min(cpus), statistics.median(cpus)))]
+        rows.append((row, name != ours and ours_min and (
+            ours_min / min(walls),
+            statistics.median(w for w, _ in samples[ours]) / statistics.median(walls),
+            min(c for _, c in samples[ours]) / max(min(cpus), 1e-6),
+        )))
+
+
+def show(seconds):
+    return f"{seconds:.2f} s" if seconds >= 10 else f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
+
+
+def table():
+    lines = ["| case | tool | n | wall min | wall median | CPU min | CPU median | carrack / tool: wall min | wall median | CPU min | target |",
+             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"]
+    for row, ratios in rows:
+        verdict = ""
+        if ratios:
+            target = TARGETS.get(row[0])
+            if target and row[1] in ("podman", "buildah"):
+                verdict = f"{'met' if ratios[0] <= target else 'MISSED'} (1/{1 / target:.0f})"
+            ratios = [f"1/{1 / r:.1f}" if r < 1 else f"{r:.2f}" for r in ratios]
+        lines.append("| " + " | ".join([*row, *(ratios or ["", "", ""]), verdict]) + " |")
+    return "\n".join(lines)
+
+
+def versions():
+    lines = []
+    for name, command in [("carrack", [CARRACK, "--version"]), ("podman", ["podman", "--version"]), ("buildah", ["buildah", "--version"]),
+                          ("crun", ["crun", "--version"]), ("conmon", ["conmon", "--version"]),
+                          ("docker-registry", ["docker-registry", "--version"])]:
+        try:
+            lines.append(f"{name}: {execute(command).splitlines()[0]}")
+        except (OSError, RuntimeError):
+            lines.append(f"{name}: not there")
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    load = os.getloadavg()
+    lines.append(f"machine: {os.cpu_count()} CPUs, {model.group(1) if model else platform.machine()}, Linux {platform.release()}, load {load[0]:.1f}")
+    return "\n".join(lines)
+
+
+class Registry:
+    """Debian's registry, or carrack's where that is not installed, on a loopback port."""
+
+    def __init__(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        folder = f"{WORK}/registry"
+        os.makedirs(folder)
+        if tool_exists("docker-registry"):
+            config = {"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
+                      "storage": {"filesystem": {"rootdirectory": folder}}, "http": {"addr": self.address}}
+            with open(f"{WORK}/registry.json", "w", encoding="utf-8") as file:
+                json.dump(config, file)
+            command = ["docker-registry", "serve", f"{WORK}/registry.json"]
+        else:
+            command = [CARRACK, "--root", folder, "--runroot", f"{WORK}/registry-run", "registry", "serve", "--listen", self.address]
+        self.name = os.path.basename(command[0])
+        self.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        self.daemons = frozenset([self.process.pid])
+        for _ in range(200):
+            try:
+                if self.request("GET", "/v2/").status == 200:
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"{self.name} does not answer")
+
+    def request(self, method, path, body=None, headers=None):
+        connection = http.client.HTTPConnection(self.address, timeout=120)
+        connection.request(method, re.sub(r"^https?://[^/]*", "", path), body, headers or {})
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer
+
+    def push(self, layout, name):
+        """Sends the one image of an OCI layout; its reference."""
+        def blob(digest):
+            with open(f"{layout}/blobs/{digest.replace(':', '/')}", "rb") as file:
+                return file.read()
+
+        with open(f"{layout}/index.json", encoding="utf-8") as file:
+            entry = json.load(file)["manifests"][0]
+        manifest = json.loads(blob(entry["digest"]))
+        for part in [manifest["config"], *manifest["layers"]]:
+            place = self.request("POST", f"/v2/{name}/blobs/uploads/").getheader("Location")
+            place += ("&" if "?" in place else "?") + "digest=" + part["digest"]
+            answer = self.request("PUT", place, blob(part["digest"]), {"Content-Type": "application/octet-stream"})
+            if answer.status != 201:
+                raise RuntimeError(f"{self.name} refuses a blob of {name}: {answer.status}")
+        answer = self.request("PUT", f"/v2/{name}/manifests/1", blob(entry["digest"]), {"Content-Type": entry["mediaType"]})
+        if answer.status != 201:
+            raise RuntimeError(f"{self.name} refuses the manifest of {name}: {answer.status}")
+        return f"{self.address}/{name}:1"
+
+
+class Bench:
+    def __init__(self):
+        self.made = {}
+        self.number = 0
+
+    def once(self, name, make):
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
+    def registry(self):
+        return self.once("registry", Registry)
+
+    def small(self):
+        """Reference of the small image, in the registry."""
+        def make():
+            images.tree_of_busybox(f"{WORK}/tree")
+            images.layout_of_tree(f"{WORK}/tree", f"{WORK}/layout-small")
+            return self.registry().push(f"{WORK}/layout-small", "small")
+        return self.once("small", make)
+
+    def store(self, tool, folder=WORK):
+        self.number += 1
+        return Store(tool, f"{folder}/{tool}-{self.number}")
+
+    def pulled(self, tool):
+        """A store that holds the small image."""
+        def make():
+            store = self.store(tool)
+            execute([*store.command, *pull_arguments(tool), self.small()])
+            return store
+        return self.once(f"store-{tool}", make)
+
+    def version(self):
+        rounds("version", {tool: (None, lambda _, t=tool: [CARRACK if t == "carrack" else t, "--version"], None)
+                           for tool in ("carrack", "podman", "buildah", "crun") if tool_exists(tool)}, 20)
+
+    def run(self):
+        contenders = {}
+        for tool in ("carrack", "podman"):
+            if not tool_exists(tool):
+                continue
+            extra = [] if tool == "carrack" else [*ULIMITS, f"--cgroup-parent=/{GROUP}"]
+            command = [*self.pulled(tool).command, "run", "--rm", "--network=none", *extra, self.small(), "true"]
+            execute(command)
+            contenders[tool] = (None, lambda _, c=command: c, None)
+        if tool_exists("crun"):
+            self.small()
+            images.bundle(f"{WORK}/bundle", f"{WORK}/tree", execute(["sh", "-c", f"cd {WORK}/tmp && crun spec && cat config.json"]),
+                          f"/{GROUP}/crun")
+            command = ["crun", "--root", f"{WORK}/crun-state", "run", "--bundle", f"{WORK}/bundle", GROUP]
+            execute(command)
+            contenders["crun"] = (None, lambda _: command, None)
+        rounds("run", contenders, 40, self.registry().daemons)
+
+    def pull_on(self, case, folder):
+        def make():
+            print(f"making an image of {FILES} files", file=sys.stderr)
+            layout = f"{WORK}/layout-large"
+            size = images.layout_of_files(layout, FILES)
+            print(f"{size[0] / 1e6:.0f} MB in {size[1]} layers, {size[2] / 1e6:.0f} MB unpacked", file=sys.stderr)
+            reference = self.registry().push(layout, "large")
+            shutil.rmtree(layout)
+            return reference
+        reference = self.once("large", make)
+        stores = []
+
+        def prepare(tool):
+            # Deleting waits until the end: it would slow down the filesystem for the next tool.
+            store = self.store(tool, folder)
+            stores.append(store)
+            os.sync()
+            return store
+
+        contenders = {tool: (lambda t=tool: prepare(t), lambda store, t=tool: [*store.command, *pull_arguments(t), reference], None)
+                      for tool in ("carrack", "podman") if tool_exists(tool)}
+        rounds(case, contenders, 3, self.registry().daemons)
+        for store in stores:
+            store.remove()
+
+    def pull(self):
+        self.pull_on("pull", WORK)
+
+    def pull_ext4(self):
+        image, point = f"{WORK}/ext4.img", f"{WORK}/ext4"
+        os.makedirs(point)
+        try:
+            with open(image, "wb") as file:
+                file.truncate(16 << 30)
+            execute(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-i", "8192", image])
+            execute(["mount", "-o", "loop", image, point])
+        except (OSError, RuntimeError) as error:
+            print(f"pull-ext4 is left out, no loop device: {error}", file=sys.stderr)
+            return
+        try:
+            self.pull_on("pull-ext4", point)
+        finally:
+            subprocess.run(["umount", "-l", point], check=False)
+            os.unlink(image)
+
+    def build(self):
+        context = f"{WORK}/context"
+        images.build_context(context, self.small())
+        contenders = {}
+        for tool in ("carrack", "buildah"):
+            if not tool_exists(tool):
+                continue
+            store = self.store(tool)
+            extra = ["--network=none"]
+            if tool == "buildah":
+                extra += ["--layers", "--isolation=chroot", "--tls-verify=false", *ULIMITS]
+            command = [*store.command, "build", "-q", *extra, "--iidfile", f"{WORK}/iid-{tool}", "-t", "localhost/bench:1", context]
+            ids = set()
+            for _ in range(2):
+                execute(command)
+                with open(f"{WORK}/iid-{tool}", encoding="ascii") as file:
+                    ids.add(file.read().strip())
+            if len(ids) != 1:
+                problems.append(f"build, {tool}: the second build did not come from the cache")
+            contenders[tool] = (None, lambda _, c=command: c, None)
+        rounds("build", contenders, 7, self.registry().daemons)
+
+
+def pull_arguments(tool):
+    return ["pull", "-q"] if tool == "carrack" else ["pull", "-q", "--tls-verify=false"]
+
+
+def main():
+    # The kernel drops signals to process 1 that it does not handle.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(130))
+    ctypes.CDLL(None).umask(0o022)
+    os.makedirs(f"{WORK}/tmp")
+    bench = Bench()
+    cases = {"version": bench.version, "run": bench.run, "pull": bench.pull, "pull-ext4": bench.pull_ext4, "build": bench.build}
+    chosen = sys.argv[1:] or list(cases)
+    unknown = [name for name in chosen if name not in cases]
+    if unknown:
+        sys.exit(f"bench/run.sh: unknown case {unknown[0]}; there are: {' '.join(cases)}")
+    print(versions(), end="\n\n", flush=True)
+    for name in chosen:
+        print(f"case {name} (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
+        try:
+            cases[name]()
+        except (OSError, RuntimeError) as error:
+            problems.append(f"{name}: {error}")
+    print(table())
+    for problem in problems:
+        print(f"\nPROBLEM {problem}")
+    sys.stdout.flush()
+    sys.exit(1 if problems else 0)
+
+
+main()

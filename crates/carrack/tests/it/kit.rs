@@ -1,0 +1,106 @@
+//! What the tests of the binary share: the program itself, one small image, and waiting for a fact instead of a time.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use carrack_testkit::{ImageFixture, Run, Store};
+
+/// The binary that users get.
+pub const CARRACK: &str = env!("CARGO_BIN_EXE_carrack");
+/// The name of the image in [`store`].
+pub const IMAGE: &str = "localhost/busybox:1";
+/// The longest that any one program may take; only a broken test comes near it.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// An image of one static busybox.
+pub fn busybox() -> ImageFixture {
+    ImageFixture::busybox(Path::new("/bin/busybox"))
+}
+
+/// A store without images.
+pub fn empty_store() -> Store {
+    Store::new(CARRACK)
+}
+
+/// A store with [`IMAGE`].
+pub fn store() -> Store {
+    let store = empty_store();
+    store.load(&busybox(), IMAGE);
+    store
+}
+
+/// Runs a program of the host to its end.
+#[track_caller]
+pub fn host<A: AsRef<std::ffi::OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Run {
+    Run::of(Command::new(program).args(arguments), LIMIT)
+}
+
+/// `carrack run --rm --network none IMAGE sh -c SCRIPT` with `flags` before the image.
+#[track_caller]
+pub fn run(store: &Store, flags: &[&str], script: &str) -> Run {
+    store.carrack([&["run", "--rm", "--network", "none"], flags, &[IMAGE, "sh", "-c", script]].concat())
+}
+
+/// Runs `command` with `input` on its standard input; returns exit code, standard output and standard error.
+#[track_caller]
+pub fn with_input(command: &mut Command, input: &[u8]) -> (i32, String, String) {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    // A program may end without reading all of it.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    let output = child.wait_with_output().expect("the program ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Waits until `fact` holds; panics with `what` when it does not come true.
+#[track_caller]
+pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !fact() {
+        assert!(Instant::now() < deadline, "did not come true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A build context, or any folder, of `files`: path and content.
+#[track_caller]
+pub fn folder(store: &Store, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = store.path().join(name);
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    for (path, content) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("it is below the folder")).expect("a folder can be made");
+        fs::write(path, content).expect("a file can be written");
+    }
+    folder
+}
+
+/// The names below `folder` of everything that is not a folder; an absent folder has none.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            files.extend(files_below(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The digest of the manifest that the store has under `name`.
+#[track_caller]
+pub fn digest(store: &Store, name: &str) -> String {
+    store.carrack(["inspect", "--type", "image", "--format", "{{.Descriptor.digest}}", name]).line()
+}
+
+/// The image ID, with its algorithm, that the store has under `name`.
+#[track_caller]
+pub fn id(store: &Store, name: &str) -> String {
+    store.carrack(["inspect", "--type", "image", "--format", "{{.Id}}", name]).line()
+}
