@@ -351,7 +351,8 @@ class Bench:
             store = self.store(tool)
             extra = ["--network=none"]
             if tool == "buildah":
-                extra += ["--layers", "--isolation=chroot", "--tls-verify=false", *ULIMITS]
+                # Isolation by chroot has no network of its own.
+                extra = ["--layers", "--isolation=chroot", "--tls-verify=false", *ULIMITS]
             command = [*store.command, "build", "-q", *extra, "--iidfile", f"{WORK}/iid-{tool}", "-t", "localhost/bench:1", context]
             ids = set()
             for _ in range(2):

@@ -91,8 +91,6 @@ pub struct HostSettings {
     pub tmpfs: Vec<TmpfsMount>,
     /// Whether the root file system cannot be written to.
     pub read_only: bool,
-    /// Whether all protections that separate it from the host are off.
-    pub privileged: bool,
     /// Capabilities on top of the default, as given (`NET_ADMIN`, `ALL`).
     pub cap_add: Vec<String>,
     /// Capabilities taken from the default, as given.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, NetworkMode, Program};
 use carrack_image::Image;
-use carrack_oci::ContainerConfig;
+use carrack_oci::{ContainerConfig, Empty};
 use carrack_snapshot::{SnapshotKey, Snapshotter};
 
 use crate::error::OperationContext;
@@ -73,6 +73,7 @@ impl Engine {
         self.check_network(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.snapshots.prepare(&key, image.chain_id().as_ref())?;
+        self.make_volume_folders(&key, image.config.config.volumes.as_ref())?;
         let created = match name {
             Some(_) => self.containers.create(&record),
             None => self.containers.create_with_random_name(&mut record),
@@ -82,6 +83,20 @@ impl Engine {
         }
         created?;
         Ok(id)
+    }
+
+    /// Folders that the image declares as volumes are part of the container's own filesystem, and must be there.
+    fn make_volume_folders(
+        &self,
+        key: &SnapshotKey,
+        volumes: Option<&BTreeMap<String, Empty>>,
+    ) -> Result<()> {
+        let Some(volumes) = volumes.filter(|volumes| !volumes.is_empty()) else { return Ok(()) };
+        let root = self.snapshots.mount(key)?.open_root()?;
+        for path in volumes.keys() {
+            root.create_dir_all(path, 0o755)?;
+        }
+        Ok(())
     }
 
     fn check_network(&self, record: &ContainerRecord) -> Result<()> {

@@ -61,6 +61,8 @@ pub enum Phase {
     Compressing,
     /// The registry linked it from another repository.
     Mounted,
+    /// The registry has it now.
+    Pushed,
     /// Nothing is left to do.
     Complete,
 }

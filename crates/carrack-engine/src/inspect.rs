@@ -161,7 +161,7 @@ fn host_json(host: &HostSettings) -> Value {
         "Dns": host.dns,
         "ExtraHosts": host.extra_hosts,
         "GroupAdd": host.group_add,
-        "Privileged": host.privileged,
+        "Privileged": false,
         "ReadonlyRootfs": host.read_only,
         "SecurityOpt": host.security_options,
         "Tmpfs": tmpfs.collect::<Map<_, _>>(),

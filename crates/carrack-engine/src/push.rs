@@ -148,7 +148,7 @@ impl Upload<'_> {
         let path = self.engine.content.blob_path(&blob.digest);
         let progress = |done| tell(Phase::Transferring { done, total: blob.size });
         let pushed = self.client.push_blob(repository, blob, &|| File::open(&path), &progress)?;
-        tell(if pushed == Pushed::Exists { Phase::Exists } else { Phase::Complete });
+        tell(if pushed == Pushed::Exists { Phase::Exists } else { Phase::Pushed });
         Ok(())
     }
 }

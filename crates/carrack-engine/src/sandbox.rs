@@ -99,8 +99,13 @@ impl Engine {
         init: &Init,
         announce: Announce<'_>,
     ) -> Result<Option<Attachment>> {
-        if host.network != NetworkMode::Bridge {
-            return Ok(None);
+        match host.network {
+            NetworkMode::Bridge => {}
+            NetworkMode::None => {
+                carrack_network::loopback_up(init.network_namespace()?.as_fd())?;
+                return Ok(None);
+            }
+            NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
         }
         announce(&Effect::Network { attachment: id.into() })?;
         let netns = init.network_namespace()?;

@@ -117,7 +117,7 @@ fn environment(input: &ProcessInput<'_>) -> Vec<String> {
 fn granted_capabilities(host: &HostSettings) -> Result<Vec<Capability>> {
     let mut granted = capabilities::DEFAULT.to_vec();
     let has_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("all"));
-    if has_all(&host.cap_add) || host.privileged {
+    if has_all(&host.cap_add) {
         granted = capabilities::ALL.to_vec();
     }
     if has_all(&host.cap_drop) {

@@ -355,9 +355,9 @@ fn a_device_is_written_to_and_not_replaced() {
 #[test]
 fn locations_are_read_and_shown() {
     for (text, shown) in [
-        ("docker://app", "docker://docker.io/library/app:latest"),
-        ("app", "docker://docker.io/library/app:latest"),
-        ("host.example:5000/app:1", "docker://host.example:5000/app:1"),
+        ("docker://app", "docker.io/library/app:latest"),
+        ("app", "docker.io/library/app:latest"),
+        ("host.example:5000/app:1", "host.example:5000/app:1"),
         ("oci:/a/b", "oci:/a/b"),
         ("oci:/a/b:tag", "oci:/a/b:tag"),
         ("oci:b:host.example:5000/app:1", "oci:b:host.example:5000/app:1"),

@@ -14,7 +14,7 @@ pub mod media_type;
 mod platform;
 mod reference;
 
-pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, VerifyingReader};
 pub use document::{Document, DocumentError, MAX_DOCUMENT_BYTES};

@@ -114,14 +114,13 @@ fn registry_group() -> Vec<Entry> {
 
 /// The whole command line, for parsing, help, completion and manual pages.
 pub fn parser() -> clap::Command {
-    let mut command = clap::Command::new("carrack")
+    // The text comes last: the globals' own doc comment would take its place.
+    let mut command = Globals::augment_args(clap::Command::new("carrack"))
         .about("Builds, stores, moves, serves and runs container images: one binary, no daemon")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
-        .infer_subcommands(false);
-    command = Globals::augment_args(command);
+        .disable_help_subcommand(true);
     for entry in commands::ALL {
         command = command.subcommand(entry.parser());
     }

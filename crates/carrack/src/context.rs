@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use carrack_engine::{Engine, Environment, Paths, ProxySettings, Settings};
 use clap::Args;
 
-use crate::failure::Result;
+use crate::failure::{Result, invalid};
 
 /// Flags of every command.
 #[derive(Args)]
@@ -37,10 +37,13 @@ pub struct Context {
 impl Context {
     pub fn new(globals: Globals) -> Result<Self> {
         start_log(globals.log_level);
-        let settings = Settings::load(&match &globals.settings {
-            Some(file) => vec![file.clone()],
-            None => settings_files(),
-        })?;
+        let settings = match &globals.settings {
+            Some(file) if !file.exists() => {
+                return Err(invalid("--settings", &file.display().to_string(), "a file that exists"));
+            }
+            Some(file) => Settings::load(std::slice::from_ref(file))?,
+            None => Settings::load(&settings_files())?,
+        };
         let (root, runroot) = default_paths();
         let paths = Paths {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),

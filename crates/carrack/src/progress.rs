@@ -101,6 +101,7 @@ fn milestone(phase: Phase) -> Option<&'static str> {
     match phase {
         Phase::Exists => Some("Already exists"),
         Phase::Mounted => Some("Mounted from another repository"),
+        Phase::Pushed => Some("Pushed"),
         Phase::Complete => Some("Complete"),
         Phase::Compressing => Some("Compressing"),
         Phase::Waiting | Phase::Transferring { .. } | Phase::Unpacking => None,
@@ -127,6 +128,7 @@ fn move_bar(bar: &ProgressBar, phase: Phase) {
         Phase::Compressing => bar.set_message("Compressing"),
         Phase::Exists => bar.abandon_with_message("Exists"),
         Phase::Mounted => bar.abandon_with_message("Mounted"),
+        Phase::Pushed => bar.abandon_with_message("Pushed"),
         Phase::Complete => bar.abandon_with_message("Complete"),
     }
 }

@@ -128,7 +128,7 @@ impl FromStr for Location {
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, name) = match self {
-            Self::Registry(reference) => return write!(formatter, "docker://{reference}"),
+            Self::Registry(reference) => return reference.fmt(formatter),
             Self::OciLayout { folder, tag } => ("oci", folder, tag.clone()),
             Self::OciArchive { file, tag } => ("oci-archive", file, tag.clone()),
             Self::DockerArchive { file, reference } => {

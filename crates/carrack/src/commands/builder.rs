@@ -13,6 +13,9 @@ pub struct Prune {
     /// Accepted for Docker's sake: carrack does not ask
     #[arg(short = 'f', long = "force")]
     _force: bool,
+    /// Accepted for Docker's sake: carrack always deletes all of it
+    #[arg(short = 'a', long = "all")]
+    _all: bool,
 }
 
 impl Command for Prune {

@@ -78,7 +78,7 @@ pub struct ContainerFlags {
     /// Run a small init as the first process, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
-    /// none, host, bridge or container:NAME
+    /// none, host or bridge
     #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge")]
     network: String,
     /// Publish a port of the container on the host
@@ -229,7 +229,6 @@ impl ContainerFlags {
             extra_hosts: self.add_host.clone(),
             init: self.init,
             auto_remove: self.rm,
-            ..HostSettings::default()
         })
     }
 }
