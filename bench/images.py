@@ -53,7 +53,9 @@ class Layout:
     def finish(self):
         config = {"architecture": "amd64", "os": "linux", "created": "2024-01-01T00:00:00Z",
                   "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
-                  "rootfs": {"type": "layers", "diff_ids": self.diff_ids}}
+                  "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
+                  # buildah builds only on an image whose history names every layer.
+                  "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "bench"} for _ in self.diff_ids]}
         manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                     "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **self.blob(json.dumps(config).encode())},
                     "layers": self.layers}
