@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures carrack, podman, buildah and crun side by side, in one run, and prints one markdown table.
 #
-#   bench/run.sh CARRACK [CASE...]        cases: version run pull pull-ext4 build (all of them without one)
+#   bench/run.sh CARRACK [CASE...]        cases: version run build pull-ext4 pull (all of them without one)
 #
 # All of it happens in private mount, network and pid namespaces and one temporary folder, so that nothing is left
 # behind, whatever happens. A slow machine never makes it fail; an operation that goes wrong does.

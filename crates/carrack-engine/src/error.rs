@@ -132,6 +132,20 @@ impl Error {
         }
     }
 
+    /// Whether the same operation may succeed later, so that what it has fetched is of use then.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Operation { source, .. } => source.is_transient(),
+            Self::Distribution(error) => {
+                matches!(
+                    error.class(),
+                    Class::Unreachable | Class::RateLimited | Class::Registry | Class::Tls
+                )
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the image that was named does not exist here.
     pub fn is_no_such_image(&self) -> bool {
         match self {

@@ -46,6 +46,17 @@ impl Engine {
         Ok(self.content.clear_ingests()?)
     }
 
+    /// Leaves nothing of an image that was refused. What a broken connection has cut short stays: the next attempt
+    /// goes on from there.
+    pub(crate) fn clear_after_refusal<T>(&self, result: Result<T>) -> Result<T> {
+        if result.as_ref().is_err_and(|error| !error.is_transient())
+            && let Err(error) = self.collect_garbage()
+        {
+            tracing::warn!(%error, "what was fetched is left for the next collection");
+        }
+        result
+    }
+
     fn mark(&self) -> Result<Marked> {
         let mut marked = Marked::default();
         marked.keys.extend(self.containers.list()?.into_iter().map(|container| container.record.snapshot));

@@ -33,7 +33,8 @@ impl Engine {
         options: ImportOptions,
         observer: Observer<'_>,
     ) -> Result<ImageRecord> {
-        self.import_tar(source, options, observer).operation("import", origin)
+        let imported = self.import_tar(source, options, observer);
+        self.clear_after_refusal(imported).operation("import", origin)
     }
 
     fn import_tar(

@@ -49,10 +49,44 @@ impl Engine {
             "RestartCount": 0,
             "Driver": "overlay",
             "Platform": "linux",
-            "HostConfig": host_json(&record.host),
+            "HostConfig": self.host_json(&record.host),
             "Mounts": mounts_json(&record.host),
             "Config": container_config_json(record),
             "NetworkSettings": network_json(&record.host, attachment),
+        })
+    }
+
+    fn host_json(&self, host: &HostSettings) -> Value {
+        let binds = host.binds.iter().map(|bind| {
+            let mode = if bind.read_only { ":ro" } else { "" };
+            format!("{}:{}{mode}", bind.source.display(), bind.destination.display())
+        });
+        let tmpfs =
+            host.tmpfs.iter().map(|mount| (mount.destination.display().to_string(), json!(mount.options)));
+        json!({
+            "Binds": binds.collect::<Vec<_>>(),
+            "NetworkMode": network_text(&host.network),
+            "PortBindings": bindings_json(&host.ports),
+            "AutoRemove": host.auto_remove,
+            "CapAdd": host.cap_add,
+            "CapDrop": host.cap_drop,
+            "Dns": host.dns,
+            "ExtraHosts": host.extra_hosts,
+            "GroupAdd": host.group_add,
+            "Privileged": false,
+            "ReadonlyRootfs": host.read_only,
+            "SecurityOpt": host.security_options,
+            "Tmpfs": tmpfs.collect::<Map<_, _>>(),
+            "ShmSize": host.shm_size_bytes.unwrap_or(64 << 20),
+            "Sysctls": host.sysctls,
+            "Memory": host.memory_bytes.unwrap_or(0),
+            "MemorySwap": host.memory_swap_bytes.unwrap_or(0),
+            "NanoCpus": host.nano_cpus.unwrap_or(0),
+            "CpuShares": host.cpu_shares.unwrap_or(0),
+            "CpusetCpus": host.cpuset_cpus.clone().unwrap_or_default(),
+            "PidsLimit": host.pids_limit.unwrap_or(self.environment.settings.containers.pids_limit),
+            "Ulimits": host.ulimits.iter().map(|limit| json!({"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard})).collect::<Vec<_>>(),
+            "Init": host.init,
         })
     }
 }
@@ -142,40 +176,6 @@ pub fn network_text(network: &NetworkMode) -> String {
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
     }
-}
-
-fn host_json(host: &HostSettings) -> Value {
-    let binds = host.binds.iter().map(|bind| {
-        let mode = if bind.read_only { ":ro" } else { "" };
-        format!("{}:{}{mode}", bind.source.display(), bind.destination.display())
-    });
-    let tmpfs =
-        host.tmpfs.iter().map(|mount| (mount.destination.display().to_string(), json!(mount.options)));
-    json!({
-        "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": network_text(&host.network),
-        "PortBindings": bindings_json(&host.ports),
-        "AutoRemove": host.auto_remove,
-        "CapAdd": host.cap_add,
-        "CapDrop": host.cap_drop,
-        "Dns": host.dns,
-        "ExtraHosts": host.extra_hosts,
-        "GroupAdd": host.group_add,
-        "Privileged": false,
-        "ReadonlyRootfs": host.read_only,
-        "SecurityOpt": host.security_options,
-        "Tmpfs": tmpfs.collect::<Map<_, _>>(),
-        "ShmSize": host.shm_size_bytes.unwrap_or(64 << 20),
-        "Sysctls": host.sysctls,
-        "Memory": host.memory_bytes.unwrap_or(0),
-        "MemorySwap": host.memory_swap_bytes.unwrap_or(0),
-        "NanoCpus": host.nano_cpus.unwrap_or(0),
-        "CpuShares": host.cpu_shares.unwrap_or(0),
-        "CpusetCpus": host.cpuset_cpus.clone().unwrap_or_default(),
-        "PidsLimit": host.pids_limit,
-        "Ulimits": host.ulimits.iter().map(|limit| json!({"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard})).collect::<Vec<_>>(),
-        "Init": host.init,
-    })
 }
 
 fn mounts_json(host: &HostSettings) -> Value {

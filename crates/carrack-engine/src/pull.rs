@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::compression;
-use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
+use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, media_type};
 use carrack_snapshot::{LayerUnpacker, SnapshotKey, Snapshotter, Unpacked};
 use carrack_sys::IoContext;
 
@@ -43,27 +43,23 @@ struct MissingLayer {
 impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
-        self.pull_as(location, None, platform, observer).operation("pull", location)
+        let pulled = self.pull_image(location, platform, observer);
+        self.clear_after_refusal(pulled).operation("pull", location)
     }
 
-    pub(crate) fn pull_as(
-        &self,
-        location: &Location,
-        name: Option<Reference>,
-        platform: &Platform,
-        observer: Observer<'_>,
-    ) -> Result<Pulled> {
+    fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
         let _operation = self.operation()?;
         let origin = Origin::open(self, location)?;
         let plan = self.plan_pull(&origin, platform)?;
         for layer in &plan.image.manifest.layers {
-            observer(Event::Blob { digest: &layer.digest, phase: Phase::Waiting });
+            let is_missing = plan.layers.iter().any(|missing| missing.descriptor.digest == layer.digest);
+            let phase = if is_missing { Phase::Waiting } else { Phase::Exists };
+            observer(Event::Blob { digest: &layer.digest, phase });
         }
         let is_new = !plan.layers.is_empty();
         let unpacked = self.fetch_layers(&origin, &plan.layers, observer)?;
         self.stack_layers(&plan.image, unpacked)?;
-        let reference = name.or_else(|| origin.name());
-        let record = ImageRecord::new(reference, plan.target, &plan.image);
+        let record = ImageRecord::new(origin.name(), plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
         self.put_record(&record)?;
         Ok(Pulled { record, is_new })

@@ -58,7 +58,8 @@ fn crates_use_each_other_as_the_table_says() {
     let mut found = BTreeMap::new();
     for package in &metadata().packages {
         let dependencies = package.dependencies.iter().filter(|edge| edge.kind == DependencyKind::Normal);
-        let mut edges: Vec<_> = dependencies.filter_map(|edge| short(&edge.name)).map(str::to_owned).collect();
+        let mut edges: Vec<_> =
+            dependencies.filter_map(|edge| short(&edge.name)).map(str::to_owned).collect();
         edges.sort();
         found.insert(short(&package.name).expect("a crate of this workspace").to_owned(), edges);
     }
@@ -89,7 +90,8 @@ fn unsafe_code_is_in_the_syscall_crate_only() {
 
 fn has_unsafe(file: &Path) -> bool {
     // In two parts, so that this line is not found.
-    let forms = ["{", "fn", "impl", "extern", "trait"].map(|form| format!("{} {form}", concat!("uns", "afe")));
+    let forms =
+        ["{", "fn", "impl", "extern", "trait"].map(|form| format!("{} {form}", concat!("uns", "afe")));
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.any(|line| forms.iter().any(|form| line.contains(form)))

