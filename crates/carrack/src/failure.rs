@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use carrack_engine::Error;
@@ -53,7 +53,7 @@ impl Failure {
         if let Some(hint) = hint(&*self.error) {
             let _ = writeln!(text, "hint: {hint}");
         }
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.exit_code)
     }
 }
@@ -62,6 +62,11 @@ impl Failure {
 fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
         return Some(hint);
+    }
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        && !rustix::process::geteuid().is_root()
+    {
+        return Some("layers and containers need root: run carrack as root".to_owned());
     }
     error.source().and_then(hint)
 }

@@ -88,9 +88,15 @@ fn kill_at(store: &Store, point: &Point, arguments: &[String]) -> bool {
 fn cgroups(ids: &BTreeSet<String>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    for mount in mounts.lines().filter(|line| line.contains(" cgroup")).filter_map(|line| line.split(' ').nth(1)) {
+    for mount in
+        mounts.lines().filter(|line| line.contains(" cgroup")).filter_map(|line| line.split(' ').nth(1))
+    {
         let entries = fs::read_dir(Path::new(mount).join("carrack")).into_iter().flatten().flatten();
-        found.extend(entries.filter(|entry| ids.contains(&*entry.file_name().to_string_lossy())).map(|entry| entry.path()));
+        found.extend(
+            entries
+                .filter(|entry| ids.contains(&*entry.file_name().to_string_lossy()))
+                .map(|entry| entry.path()),
+        );
     }
     found
 }
@@ -251,7 +257,8 @@ fn a_killed_pull_from_a_registry_fetches_nothing_complete_again() {
 
 #[test]
 fn a_killed_build() {
-    let dockerfile = "FROM localhost/busybox:1\nCOPY one /one\nRUN printf 2 > /two && rm /bin/vi\nRUN echo 3 > /three\n";
+    let dockerfile =
+        "FROM localhost/busybox:1\nCOPY one /one\nRUN printf 2 > /two && rm /bin/vi\nRUN echo 3 > /three\n";
     let prepare = || {
         let store = store();
         folder(&store, "context", &[("Dockerfile", dockerfile), ("one", "1")]);
