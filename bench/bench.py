@@ -112,7 +112,10 @@ def timed(command, daemons):
 
 
 def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
-    """Measures the contenders in turn, count times: name -> (prepare or None, command from prepare's value, finish or None)."""
+    """Measures the contenders in turn, count times.
+
+    Each is a name -> (what prepares a round or None, the command from the value of that, what finishes it or None).
+    """
     count = int(os.environ.get("BENCH_ROUNDS", count))
     samples = {name: [] for name in contenders}
     order = list(contenders)
@@ -141,7 +144,8 @@ def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
         if not values:
             continue
         walls, cpus = zip(*values)
-        row = [case, name, str(len(values)), *map(show, (min(walls), statistics.median(walls), min(cpus), statistics.median(cpus)))]
+        figures = (min(walls), statistics.median(walls), min(cpus), statistics.median(cpus))
+        row = [case, name, str(len(values)), *map(show, figures)]
         rows.append((row, name != ours and ours_min and (
             ours_min / min(walls),
             statistics.median(w for w, _ in samples[ours]) / statistics.median(walls),
@@ -150,11 +154,14 @@ def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
 
 
 def show(seconds):
-    return f"{seconds:.2f} s" if seconds >= 10 else f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
+    if seconds >= 10:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
 
 
 def table():
-    lines = ["| case | tool | n | wall min | wall median | CPU min | CPU median | carrack / tool: wall min | wall median | CPU min | target |",
+    lines = ["| case | tool | n | wall min | wall median | CPU min | CPU median "
+             "| carrack / tool: wall min | wall median | CPU min | target |",
              "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"]
     for row, ratios in rows:
         verdict = ""
@@ -169,17 +176,17 @@ def table():
 
 def versions():
     lines = []
-    for name, command in [("carrack", [CARRACK, "--version"]), ("podman", ["podman", "--version"]), ("buildah", ["buildah", "--version"]),
-                          ("crun", ["crun", "--version"]), ("conmon", ["conmon", "--version"]),
-                          ("docker-registry", ["docker-registry", "--version"])]:
+    for name in ("carrack", "podman", "buildah", "crun", "conmon", "docker-registry"):
+        program = CARRACK if name == "carrack" else name
         try:
-            lines.append(f"{name}: {execute(command).splitlines()[0]}")
+            lines.append(f"{name}: {execute([program, '--version']).splitlines()[0]}")
         except (OSError, RuntimeError):
             lines.append(f"{name}: not there")
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
-    load = os.getloadavg()
-    lines.append(f"machine: {os.cpu_count()} CPUs, {model.group(1) if model else platform.machine()}, Linux {platform.release()}, load {load[0]:.1f}")
+    processor = model.group(1) if model else platform.machine()
+    load = f"load {os.getloadavg()[0]:.1f}"
+    lines.append(f"machine: {os.cpu_count()} CPUs, {processor}, Linux {platform.release()}, {load}")
     return "\n".join(lines)
 
 
@@ -199,7 +206,8 @@ class Registry:
                 json.dump(config, file)
             command = ["docker-registry", "serve", f"{WORK}/registry.json"]
         else:
-            command = [CARRACK, "--root", folder, "--runroot", f"{WORK}/registry-run", "registry", "serve", "--listen", self.address]
+            command = [CARRACK, "--root", folder, "--runroot", f"{WORK}/registry-run",
+                       "registry", "serve", "--listen", self.address]
         self.name = os.path.basename(command[0])
         self.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
@@ -235,7 +243,8 @@ class Registry:
             answer = self.request("PUT", place, blob(part["digest"]), {"Content-Type": "application/octet-stream"})
             if answer.status != 201:
                 raise RuntimeError(f"{self.name} refuses a blob of {name}: {answer.status}")
-        answer = self.request("PUT", f"/v2/{name}/manifests/1", blob(entry["digest"]), {"Content-Type": entry["mediaType"]})
+        kind = {"Content-Type": entry["mediaType"]}
+        answer = self.request("PUT", f"/v2/{name}/manifests/1", blob(entry["digest"]), kind)
         if answer.status != 201:
             raise RuntimeError(f"{self.name} refuses the manifest of {name}: {answer.status}")
         return f"{self.address}/{name}:1"
@@ -289,8 +298,9 @@ class Bench:
             contenders[tool] = (None, lambda _, c=command: c, None)
         if tool_exists("crun"):
             self.small()
-            images.bundle(f"{WORK}/bundle", f"{WORK}/tree", execute(["sh", "-c", f"cd {WORK}/tmp && crun spec && cat config.json"]),
-                          f"/{GROUP}/crun")
+            execute(["crun", "spec"], cwd=f"{WORK}/tmp")
+            with open(f"{WORK}/tmp/config.json", encoding="utf-8") as file:
+                images.bundle(f"{WORK}/bundle", f"{WORK}/tree", file.read(), f"/{GROUP}/crun")
             command = ["crun", "--root", "/run/crun-state", "run", "--bundle", f"{WORK}/bundle", GROUP]
             execute(command)
             contenders["crun"] = (None, lambda _: command, None)
@@ -315,7 +325,10 @@ class Bench:
             os.sync()
             return store
 
-        contenders = {tool: (lambda t=tool: prepare(t), lambda store, t=tool: [*store.command, *pull_arguments(t), reference], None)
+        def command(store, tool):
+            return [*store.command, *pull_arguments(tool), reference]
+
+        contenders = {tool: (lambda t=tool: prepare(t), lambda store, t=tool: command(store, t), None)
                       for tool in ("carrack", "podman") if tool_exists(tool)}
         rounds(case, contenders, 3, self.registry().daemons)
         for store in stores:
@@ -353,7 +366,8 @@ class Bench:
             if tool == "buildah":
                 # Isolation by chroot has no network of its own.
                 extra = ["--layers", "--isolation=chroot", "--tls-verify=false", *ULIMITS]
-            command = [*store.command, "build", "-q", *extra, "--iidfile", f"{WORK}/iid-{tool}", "-t", "localhost/bench:1", context]
+            command = [*store.command, "build", "-q", *extra, "--iidfile", f"{WORK}/iid-{tool}",
+                       "-t", "localhost/bench:1", context]
             ids = set()
             for _ in range(2):
                 execute(command)
@@ -377,7 +391,8 @@ def main():
     os.makedirs(f"{WORK}/tmp")
     bench = Bench()
     # The pull on the root filesystem comes last: deleting its stores keeps some filesystems busy for minutes.
-    cases = {"version": bench.version, "run": bench.run, "build": bench.build, "pull-ext4": bench.pull_ext4, "pull": bench.pull}
+    cases = {"version": bench.version, "run": bench.run, "build": bench.build,
+             "pull-ext4": bench.pull_ext4, "pull": bench.pull}
     chosen = sys.argv[1:] or list(cases)
     unknown = [name for name in chosen if name not in cases]
     if unknown:

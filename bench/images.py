@@ -56,8 +56,9 @@ class Layout:
                   "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
                   # buildah builds only on an image whose history names every layer.
                   "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "bench"} for _ in self.diff_ids]}
+        config = {"mediaType": "application/vnd.oci.image.config.v1+json", **self.blob(json.dumps(config).encode())}
         manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                    "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **self.blob(json.dumps(config).encode())},
+                    "config": config,
                     "layers": self.layers}
         entry = {"mediaType": manifest["mediaType"], **self.blob(json.dumps(manifest).encode())}
         with open(f"{self.folder}/index.json", "w", encoding="ascii") as file:
@@ -91,7 +92,8 @@ def layout_of_files(folder, count):
         with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
             def add(name, kind, data=b"", link="", mode=0o644):
                 entry = tarfile.TarInfo(name)
-                entry.type, entry.size, entry.linkname, entry.mode, entry.mtime = kind, len(data), link, mode, 1_700_000_000
+                entry.type, entry.size, entry.linkname, entry.mode = kind, len(data), link, mode
+                entry.mtime = 1_700_000_000
                 archive.addfile(entry, io.BytesIO(data))
 
             add("usr", tarfile.DIRTYPE, mode=0o755)

@@ -95,6 +95,7 @@ fn run(mut shell: Shell, options: Options) -> Run {
         log: Some(LogWriter::open(&folder.path().join("log"), options.rotation).unwrap()),
         listener: Some(Listener::bind(folder.path()).unwrap()),
         foreground: options.foreground.map(|socket| Peer::from_inherited(socket).unwrap()),
+        ends_with_client: false,
     };
     Run { folder, shell, thread: std::thread::spawn(|| monitor.run()) }
 }

@@ -62,6 +62,7 @@ impl Engine {
 
     fn build_image(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let _operation = self.operation()?;
+        self.recover_steps()?;
         let (path, dockerfile) = read_dockerfile(&request)?;
         let cache_file = self.environment.paths.root.join("build-files.cache");
         let context =

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use carrack_build::{RunStep, StepMountKind, Stream, Workspace as _};
 use carrack_container::attach::{Client, Event, Peer};
 use carrack_container::monitor::Monitor;
-use carrack_container::{Bind, ContainerId, HostSettings, NetworkMode, Program, TmpfsMount};
+use carrack_container::{Bind, ContainerId, Effect, HostSettings, NetworkMode, Program, TmpfsMount};
 use carrack_dockerfile::RunNetwork;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
 use carrack_sys::atomic::{self, Durability};
-use carrack_sys::tree;
+use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
 use crate::mount_points::MountPoints;
-use crate::sandbox::SandboxPlan;
+use crate::sandbox::{SandboxPlan, cgroup_path};
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
 use crate::supervise::REPORT_LIMIT;
@@ -78,11 +79,42 @@ impl Engine {
         Ok(exit_code)
     }
 
+    /// Takes down the sandboxes of steps whose stage was killed. The folder of a step announces it, and a stage that
+    /// lives has the folder's lock.
+    pub(crate) fn recover_steps(&self) -> Result<()> {
+        let folder = self.steps_folder();
+        atomic::create_private_dir(&folder)?;
+        let _nobody_comes_or_goes = Lock::exclusive(&self.steps_lock())?;
+        for entry in std::fs::read_dir(&folder).during("list", &folder)? {
+            let entry = entry.during("list", &folder)?;
+            let (name, path) = (entry.file_name(), entry.path());
+            let Some(id) = name.to_str() else { continue };
+            let Some(_dead) = Lock::try_exclusive(&path.join("lock"))? else { continue };
+            self.undo(&Effect::Network { attachment: id.into() })?;
+            self.undo(&Effect::Cgroup { path: cgroup_path(id).display().to_string() })?;
+            tree::remove_tree(&path)?;
+        }
+        Ok(())
+    }
+
+    fn steps_folder(&self) -> PathBuf {
+        self.environment.paths.runroot.join("steps")
+    }
+
+    /// Shared: a step begins or ends; exclusive: what killed ones left is taken down.
+    fn steps_lock(&self) -> PathBuf {
+        self.environment.paths.runroot.join("steps.lock")
+    }
+
     /// The step stage: runs the command, and takes the sandbox down.
     pub(crate) fn step_stage(&self, task: StepTask, peer: Peer) -> Result<()> {
-        let folder = self.environment.paths.runroot.join("steps").join(task.id.as_str());
+        let folder = self.steps_folder().join(task.id.as_str());
+        let begin = Lock::shared(&self.steps_lock())?;
         atomic::create_private_dir(&folder)?;
+        let _alive = Lock::exclusive(&folder.join("lock"))?;
+        drop(begin);
         let done = self.run_in_sandbox(&task, folder.clone(), peer);
+        let _end = Lock::shared(&self.steps_lock())?;
         tree::remove_tree(&folder)?;
         done
     }
@@ -111,7 +143,8 @@ impl Engine {
                 peer.send(&Event::Started, REPORT_LIMIT);
                 // The mount goes with the namespaces, and must be gone before the caller hears of the end.
                 let (monitor, _running) = sandbox.into_monitor()?;
-                Ok(Monitor { foreground: Some(peer), ..monitor }.run()?)
+                // A build that was killed has no use for the rest.
+                Ok(Monitor { foreground: Some(peer), ends_with_client: true, ..monitor }.run()?)
             }
         };
         for effect in effects.iter().rev() {

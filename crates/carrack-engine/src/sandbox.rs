@@ -153,6 +153,7 @@ impl RunningSandbox {
             log: None,
             listener: None,
             foreground: None,
+            ends_with_client: false,
         };
         Ok((monitor, self.running))
     }

@@ -89,6 +89,9 @@ impl Drop for Store {
         if !containers.is_empty() {
             sweep::run_quietly(self.command().args(["rm", "--force", "--all"]), CLEANUP_LIMIT);
         }
+        let steps = fs::read_dir(self.runroot().join("steps")).into_iter().flatten().flatten();
+        let steps = steps.filter_map(|entry| entry.file_name().into_string().ok());
+        let containers: Vec<_> = containers.into_iter().chain(steps).collect();
         sweep::kill_processes(self.path(), &containers);
         sweep::unmount_below(self.path());
         sweep::remove_cgroups(&containers);

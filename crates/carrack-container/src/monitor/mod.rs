@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use carrack_sys::IoContext;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use self::clients::Clients;
@@ -74,6 +74,8 @@ pub struct Monitor {
     pub listener: Option<Listener>,
     /// The client that started the container, attached to everything.
     pub foreground: Option<Peer>,
+    /// Whether the program is killed when a client that may send input is lost: nobody else wants its result.
+    pub ends_with_client: bool,
 }
 
 /// A program that has ended.
@@ -124,6 +126,7 @@ struct Session {
     sources: Vec<Source>,
     input: Input,
     stdin_once: bool,
+    ends_with_client: bool,
     console: Option<OwnedFd>,
     log: Option<LogWriter>,
     log_error: Option<Error>,
@@ -158,6 +161,7 @@ impl Session {
             sources,
             input,
             stdin_once: monitor.stdin_once,
+            ends_with_client: monitor.ends_with_client,
             console,
             log: monitor.log,
             log_error: None,
@@ -324,8 +328,15 @@ impl Session {
 
     /// Forgets clients that are gone or take no output; with one that sent input, that input has ended.
     fn part_from_clients(&mut self) {
-        if self.clients.part() && self.stdin_once {
+        if !self.clients.part() {
+            return;
+        }
+        if self.stdin_once {
             self.input.finish();
+        }
+        if self.ends_with_client && self.exit.is_none() {
+            // A program that is gone already is reaped next.
+            let _ = pidfd_send_signal(&self.init, Signal::KILL);
         }
     }
 

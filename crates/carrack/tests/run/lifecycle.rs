@@ -1,0 +1,187 @@
+//! From `run` or `create` to `rm`: streams, exit codes, names, logs, `exec`, and several commands at once.
+
+use std::process::Stdio;
+use std::thread;
+
+use crate::kit::{IMAGE, run, store, with_input};
+use crate::{UNTIL_TERM, assert_no_container_is_left, await_ready, cgroups, detached, inspect};
+
+#[test]
+fn output_and_errors_stay_apart_and_there_is_no_input() {
+    let store = store();
+    let run = run(&store, &[], "echo out; echo err >&2; cat").success();
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn interactive_input_reaches_the_program_to_its_end() {
+    let store = store();
+    let input = "a line of input\n".repeat(100_000);
+    let mut command = store.command();
+    command.args(["run", "--rm", "-i", "--network", "none", IMAGE, "cat"]);
+    let (code, output, errors) = with_input(&mut command, input.as_bytes());
+    assert_eq!((code, output.len()), (0, input.len()), "{errors}");
+    assert!(output == input);
+}
+
+#[test]
+fn exit_codes_are_those_of_docker() {
+    let store = store();
+    run(&store, &[], "exit 3").code(3);
+    run(&store, &["--init"], "kill -9 $$").code(137);
+    run(&store, &["--no-such-flag"], "true").code(125);
+    run(&store, &["--volume", "relative:/x"], "true").code(125);
+    let flags = ["run", "--rm", "--network", "none"];
+    let with = |rest: &[&str]| store.carrack([&flags, rest].concat());
+    with(&["--pull", "never", "localhost/absent"]).code(125);
+    with(&[IMAGE, "/etc/passwd"]).code(126);
+    with(&[IMAGE, "/etc"]).code(126);
+    let run = with(&[IMAGE, "no-such-program"]).code(127);
+    assert!(run.stderr.contains("no-such-program"), "{}", run.stderr);
+    assert_eq!(store.container_ids(), Vec::<String>::new());
+}
+
+#[test]
+fn a_detached_container_lives_from_run_to_rm() {
+    let store = store();
+    let id = detached(&store, &["--name", "web"], UNTIL_TERM);
+    assert_eq!(id.len(), 64);
+    await_ready(&store, "web");
+    let format = "{{.ID}} {{.Image}} {{.State}} {{.Names}}";
+    let row = store.carrack(["ps", "--format", format]).line();
+    assert_eq!(row, format!("{} {IMAGE} running web", &id[..12]));
+    store.carrack(["rm", "web"]).code(1);
+    assert!(!cgroups(&id).is_empty());
+
+    store.carrack(["stop", "web"]).success();
+    assert_eq!(store.carrack(["wait", "web"]).line(), "7");
+    assert_eq!(store.carrack(["ps", "--quiet"]).line(), "");
+    let status = store.carrack(["ps", "--all", "--format", "{{.Status}}"]).line();
+    assert!(status.starts_with("Exited (7)"), "{status}");
+
+    store.carrack(["start", &id[..12]]).success();
+    store.carrack(["kill", "web"]).success();
+    assert_eq!(store.carrack(["wait", "web"]).line(), "137");
+    assert_eq!(inspect(&store, "web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    store.carrack(["kill", "web"]).code(1);
+    store.carrack(["rm", "web"]).success();
+    assert_no_container_is_left(&store, &id);
+}
+
+#[test]
+fn a_signal_reaches_the_first_process() {
+    let store = store();
+    detached(&store, &["--name", "a"], "trap 'exit 9' HUP; echo ready; sleep 1000 & wait");
+    await_ready(&store, "a");
+    store.carrack(["kill", "--signal", "HUP", "a"]).success();
+    assert_eq!(store.carrack(["wait", "a"]).line(), "9");
+    store.carrack(["kill", "--signal", "NOPE", "a"]).code(1);
+}
+
+#[test]
+fn a_container_that_ignores_the_stop_signal_is_killed() {
+    let store = store();
+    detached(&store, &["--name", "a"], "trap '' TERM; echo ready; while :; do sleep 1000; done");
+    await_ready(&store, "a");
+    store.carrack(["stop", "--time", "0", "a"]).success();
+    assert_eq!(inspect(&store, "a", "{{.State.ExitCode}}"), "137");
+}
+
+#[test]
+fn create_then_start_with_its_output() {
+    let store = store();
+    let create = ["create", "--name", "a", "--network", "none", IMAGE, "sh", "-c", "echo hi >>/f; cat /f; exit 4"];
+    store.carrack(create).success();
+    assert_eq!(inspect(&store, "a", "{{.State.Status}}"), "created");
+    assert_eq!(store.carrack(["start", "--attach", "a"]).code(4).stdout, "hi\n");
+    assert_eq!(store.carrack(["start", "--attach", "a"]).code(4).stdout, "hi\nhi\n", "its files stay");
+}
+
+#[test]
+fn a_container_with_rm_leaves_nothing() {
+    let store = store();
+    let id = detached(&store, &["--rm"], UNTIL_TERM);
+    await_ready(&store, &id);
+    store.carrack(["stop", &id]).success();
+    crate::eventually("it is removed", || store.container_ids().is_empty());
+    run(&store, &[], "exit 5").code(5);
+    assert_no_container_is_left(&store, &id);
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let store = store();
+    let create = ["create", "--name", "one", "--network", "none", IMAGE];
+    let id = store.carrack(create).line();
+    let refused = store.carrack(create).code(125);
+    assert!(refused.stderr.contains("one"), "{}", refused.stderr);
+    assert_eq!(store.container_ids(), [id.as_str()], "nothing is left of the second");
+    store.carrack(["rm", "one"]).success();
+    store.carrack(create).success();
+    store.carrack(["create", "--name", "../x", "--network", "none", IMAGE]).code(125);
+}
+
+#[test]
+fn logs_keep_streams_and_lines() {
+    let store = store();
+    detached(&store, &["--name", "a"], "for i in 1 2 3; do echo $i; done; echo err >&2");
+    let logs = store.carrack(["logs", "--follow", "a"]).success();
+    assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("1\n2\n3\n", "err\n"));
+    store.carrack(["wait", "a"]).success();
+    let last = store.carrack(["logs", "--tail", "2", "a"]).success();
+    assert_eq!((last.stdout.as_str(), last.stderr.as_str()), ("3\n", "err\n"));
+    let timed = store.carrack(["logs", "--timestamps", "--tail", "1", "a"]).success().stderr;
+    assert!(timed.starts_with("20") && timed.ends_with("Z err\n"), "{timed}");
+    store.carrack(["logs", "absent"]).code(1);
+}
+
+#[test]
+fn exec_runs_one_more_program() {
+    let store = store();
+    detached(&store, &["--name", "a", "--env", "A=1"], UNTIL_TERM);
+    let exec = |words: &[&str]| store.carrack([&["exec"], words].concat());
+    exec(&["a", "sh", "-c", "exit 6"]).code(6);
+    exec(&["a", "no-such-program"]).code(127);
+    exec(&["a", "/etc/passwd"]).code(126);
+    let user = exec(&["--user", "nobody", "a", "sh", "-c", "id -u; grep CapEff /proc/self/status"]).line();
+    assert_eq!(user, "65534\nCapEff:\t0000000000000000");
+    let script = "echo $A $B $PWD $(tr '\\0' ' ' </proc/1/cmdline)";
+    let seen = exec(&["--env", "B=2", "--workdir", "/tmp", "a", "sh", "-c", script]).line();
+    assert_eq!(seen, format!("1 2 /tmp sh -c {UNTIL_TERM}"));
+    let mut command = store.command();
+    let (code, output, _) = with_input(command.args(["exec", "-i", "a", "cat"]), b"piped\n");
+    assert_eq!((code, output.as_str()), (0, "piped\n"));
+    store.carrack(["stop", "--time", "0", "a"]).success();
+    let refused = exec(&["a", "true"]);
+    assert_ne!(refused.code, 0, "{}", refused.stdout);
+}
+
+#[test]
+fn wait_blocks_until_the_end() {
+    let store = store();
+    detached(&store, &["--name", "a"], UNTIL_TERM);
+    await_ready(&store, "a");
+    let wait = store.command().args(["wait", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    store.carrack(["stop", "a"]).success();
+    let output = wait.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "7\n");
+}
+
+#[test]
+fn several_commands_work_on_one_store() {
+    let store = &store();
+    let codes: Vec<i32> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..6).map(|n| scope.spawn(move || run(store, &[], &format!("exit {n}")).code)).collect();
+        let names = ["create", "--name", "same", "--network", "none", IMAGE];
+        let creates: Vec<_> = (0..4).map(|_| scope.spawn(move || store.carrack(names).code)).collect();
+        let list = scope.spawn(|| (0..5).for_each(|_| drop(store.carrack(["ps", "--all"]).success())));
+        let winners = creates.into_iter().map(|create| create.join().unwrap()).filter(|code| *code == 0).count();
+        assert_eq!(winners, 1);
+        list.join().unwrap();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5]);
+    let id = inspect(store, "same", "{{.Id}}");
+    store.carrack(["rm", "same"]).success();
+    assert_no_container_is_left(store, &id);
+}
