@@ -1,5 +1,5 @@
 //! Images of an enemy, from a layout and from a registry: refused with a clear error or made harmless, and never a
-//! trace outside the store, nor one in it that the next collection does not take.
+//! trace outside the store, nor a blob or snapshot in it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 #[allow(dead_code, reason = "each suite uses its own part of the kit")]
 mod kit;
 
-use kit::{IMAGE, empty_store, files_below};
+use kit::{IMAGE, assert_nothing_is_left, empty_store, files_below};
 
 const TAG: &str = "evil";
 const CANARY: &str = "nobody has written here";
@@ -126,21 +126,6 @@ fn assert_no_trace_outside(store: &Store) {
     assert!(fs::symlink_metadata("/escape").is_err());
 }
 
-/// After the next collection, which `rmi` does, the store holds nothing.
-#[track_caller]
-fn assert_nothing_is_kept(store: &Store) {
-    assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
-    let good = ImageFixture::new().layer("/good \"1\"");
-    store.load(&good, "localhost/good:1");
-    store.carrack(["rmi", "--force", good.id().as_str()]).success();
-    let root = store.root();
-    assert_eq!(files_below(&root.join("content")), Vec::<std::path::PathBuf>::new());
-    for folder in ["active", "committed", "staging"] {
-        let left: Vec<_> = fs::read_dir(root.join("snapshots").join(folder)).into_iter().flatten().collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
-}
-
 /// Pulls the offer from a layout and from a registry; each time it must be refused with all of `said`.
 #[track_caller]
 fn assert_refused(offer: &Offer, said: &[&str]) {
@@ -159,7 +144,7 @@ fn assert_refused(offer: &Offer, said: &[&str]) {
         }
         assert_eq!(run.stdout, "");
         assert_no_trace_outside(&store);
-        assert_nothing_is_kept(&store);
+        assert_nothing_is_left(&store);
     }
 }
 

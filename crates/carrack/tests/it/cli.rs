@@ -155,7 +155,7 @@ fn import_of_something_else_than_a_tar_makes_no_image() {
     fs::write(&file, "not a tar at all, but a line of text that is long enough\n".repeat(40)).unwrap();
     let run = store.carrack(["import", file.to_str().unwrap(), "x"]).code(1);
     assert!(run.stderr.contains("not.tar"), "{}", run.stderr);
-    crate::hostile::assert_nothing_is_left(&store);
+    crate::kit::assert_nothing_is_left(&store);
 }
 
 #[test]

@@ -81,3 +81,15 @@ pub fn digest(store: &Store, name: &str) -> String {
 pub fn id(store: &Store, name: &str) -> String {
     store.carrack(["inspect", "--type", "image", "--format", "{{.Id}}", name]).line()
 }
+
+/// The store is as empty as it was before: no image, no snapshot finished or not, no blob or part of one.
+#[track_caller]
+pub fn assert_nothing_is_left(store: &Store) {
+    assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
+    assert_eq!(files_below(&store.root().join("content")), Vec::<PathBuf>::new());
+    for folder in ["active", "committed", "staging"] {
+        let folder = store.root().join("snapshots").join(folder);
+        let left: Vec<_> = fs::read_dir(folder).into_iter().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

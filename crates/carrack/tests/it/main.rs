@@ -2,6 +2,5 @@
 
 mod architecture;
 mod cli;
-mod hostile;
 mod kit;
 mod registry;

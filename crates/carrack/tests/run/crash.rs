@@ -6,7 +6,10 @@ use carrack_testkit::Store;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::kit::store;
-use crate::{UNTIL_TERM, assert_no_container_is_left, await_ready, cgroups, detached, eventually, inspect, processes_with};
+use crate::{
+    UNTIL_TERM, assert_no_container_is_left, await_ready, cgroups, detached, eventually, inspect,
+    processes_with,
+};
 
 /// Kills the monitor of a container as the state names it.
 #[track_caller]
@@ -56,9 +59,7 @@ fn a_killed_run_leaves_the_container_to_its_monitor() {
     let mut command = store.command();
     command.args(["run", "--name", "a", "--network", "none", crate::kit::IMAGE, "sh", "-c", UNTIL_TERM]);
     let mut client = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-    eventually("the container runs", || {
-        store.carrack(["logs", "a"]).stdout.contains("ready")
-    });
+    eventually("the container runs", || store.carrack(["logs", "a"]).stdout.contains("ready"));
     client.kill().unwrap();
     client.wait().unwrap();
     assert_eq!(inspect(&store, "a", "{{.State.Running}}"), "true");

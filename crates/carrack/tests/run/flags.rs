@@ -21,7 +21,18 @@ fn variables_come_from_flags_files_and_the_caller() {
     let mut command = store.command();
     command.env("OF_CALLER", "from outside").env("OTHER", "x");
     command.args(["run", "--rm", "--network", "none", "--env-file", file.to_str().unwrap()]);
-    command.args(["-e", "FLAG=a=b", "-e", "BOTH=flag", "-e", "OF_CALLER", "-e", "UNSET_OUTSIDE", IMAGE, "env"]);
+    command.args([
+        "-e",
+        "FLAG=a=b",
+        "-e",
+        "BOTH=flag",
+        "-e",
+        "OF_CALLER",
+        "-e",
+        "UNSET_OUTSIDE",
+        IMAGE,
+        "env",
+    ]);
     let output = Run::of(&mut command, crate::kit::LIMIT).line();
     let mut lines: Vec<&str> = output.lines().filter(|line| !line.starts_with("HOSTNAME=")).collect();
     lines.sort_unstable();
@@ -75,7 +86,8 @@ fn volumes_are_shared_and_read_only_ones_are_not_written() {
     let script = "cat /data/in; echo -n from inside >/data/out";
     assert_eq!(run(&store, &["-v", &at("")], script).line(), "from outside");
     assert_eq!(fs::read_to_string(shared.join("out")).unwrap(), "from inside");
-    let script = "cat /data/out; touch /data/x || touch /data/below/x || mount -o remount,rw /data || rm /data/in";
+    let script =
+        "cat /data/out; touch /data/x || touch /data/below/x || mount -o remount,rw /data || rm /data/in";
     let refused = run(&store, &["-v", &at(":ro")], script).code(1);
     assert_eq!(refused.stdout, "from inside");
     assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
@@ -89,8 +101,11 @@ fn volumes_are_shared_and_read_only_ones_are_not_written() {
 fn capabilities_are_dockers_and_can_be_changed() {
     let store = store();
     // chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot setfcap
-    assert_eq!(status(&store, &[], "Cap..."), ["0000000000000000", "00000000800405fb", "00000000800405fb",
-        "00000000800405fb", "0000000000000000"].join("\n"));
+    assert_eq!(
+        status(&store, &[], "Cap..."),
+        ["0000000000000000", "00000000800405fb", "00000000800405fb", "00000000800405fb", "0000000000000000"]
+            .join("\n")
+    );
     let none = ["--cap-drop", "ALL"];
     assert_eq!(status(&store, &none, "CapEff"), "0000000000000000");
     assert_eq!(status(&store, &none, "CapBnd"), "0000000000000000");

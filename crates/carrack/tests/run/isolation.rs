@@ -19,7 +19,8 @@ fn every_namespace_is_its_own() {
 #[test]
 fn no_process_of_the_host_is_seen() {
     let store = store();
-    let script = "echo $$; ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c carrack";
+    let script =
+        "echo $$; ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c carrack";
     let seen = run(&store, &[], script).code(1).stdout;
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!((lines[0], lines[2]), ("1", "0"));
@@ -52,7 +53,8 @@ fn nothing_is_mounted_on_the_host() {
     await_ready(&store, &id);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let folder = store.path().display().to_string();
-    let ours: Vec<&str> = mounts.lines().filter(|line| line.contains(&folder) || line.contains(&id)).collect();
+    let ours: Vec<&str> =
+        mounts.lines().filter(|line| line.contains(&folder) || line.contains(&id)).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 
@@ -94,7 +96,8 @@ fn a_granted_capability_ends_at_the_container() {
 #[test]
 fn the_kernels_files_are_read_only_or_masked() {
     let store = store();
-    let files = ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/proc/irq/x", "/sys/x", "/sys/fs/cgroup/x"];
+    let files =
+        ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/proc/irq/x", "/sys/x", "/sys/fs/cgroup/x"];
     for file in files {
         let refused = run(&store, &[], &format!(": >>{file}"));
         assert_ne!(refused.code, 0, "{file}");

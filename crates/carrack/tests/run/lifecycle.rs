@@ -90,7 +90,8 @@ fn a_container_that_ignores_the_stop_signal_is_killed() {
 #[test]
 fn create_then_start_with_its_output() {
     let store = store();
-    let create = ["create", "--name", "a", "--network", "none", IMAGE, "sh", "-c", "echo hi >>/f; cat /f; exit 4"];
+    let create =
+        ["create", "--name", "a", "--network", "none", IMAGE, "sh", "-c", "echo hi >>/f; cat /f; exit 4"];
     store.carrack(create).success();
     assert_eq!(inspect(&store, "a", "{{.State.Status}}"), "created");
     assert_eq!(store.carrack(["start", "--attach", "a"]).code(4).stdout, "hi\n");
@@ -171,11 +172,13 @@ fn wait_blocks_until_the_end() {
 fn several_commands_work_on_one_store() {
     let store = &store();
     let codes: Vec<i32> = thread::scope(|scope| {
-        let runs: Vec<_> = (0..6).map(|n| scope.spawn(move || run(store, &[], &format!("exit {n}")).code)).collect();
+        let runs: Vec<_> =
+            (0..6).map(|n| scope.spawn(move || run(store, &[], &format!("exit {n}")).code)).collect();
         let names = ["create", "--name", "same", "--network", "none", IMAGE];
         let creates: Vec<_> = (0..4).map(|_| scope.spawn(move || store.carrack(names).code)).collect();
         let list = scope.spawn(|| (0..5).for_each(|_| drop(store.carrack(["ps", "--all"]).success())));
-        let winners = creates.into_iter().map(|create| create.join().unwrap()).filter(|code| *code == 0).count();
+        let winners =
+            creates.into_iter().map(|create| create.join().unwrap()).filter(|code| *code == 0).count();
         assert_eq!(winners, 1);
         list.join().unwrap();
         runs.into_iter().map(|run| run.join().unwrap()).collect()

@@ -71,7 +71,11 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
     };
     let mut hierarchies = below("/sys/fs/cgroup");
     hierarchies.push("/sys/fs/cgroup".into());
-    hierarchies.into_iter().map(|folder| folder.join("carrack").join(id)).filter(|path| path.exists()).collect()
+    hierarchies
+        .into_iter()
+        .map(|folder| folder.join("carrack").join(id))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 /// Panics when something of containers is left in the store, the kernel or the process table.
@@ -79,7 +83,9 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
 fn assert_no_container_is_left(store: &Store, id: &str) {
     assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
     assert_eq!(store.container_ids(), Vec::<String>::new());
-    for folder in ["root/snapshots/active", "root/snapshots/staging", "root/container-names", "run/containers"] {
+    for folder in
+        ["root/snapshots/active", "root/snapshots/staging", "root/container-names", "run/containers"]
+    {
         let left: Vec<_> = fs::read_dir(store.path().join(folder)).into_iter().flatten().flatten().collect();
         let names: Vec<_> = left.iter().map(fs::DirEntry::file_name).filter(|name| name != ".lock").collect();
         assert!(names.is_empty(), "{folder} has {names:?}");

@@ -38,7 +38,8 @@ impl Sea {
             host("ip", ["netns", "add", namespace]).success();
             host("ip", ["-n", namespace, "link", "set", "lo", "up"]).success();
         }
-        let cable = ["-n", &sea.ship, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns"];
+        let cable =
+            ["-n", &sea.ship, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns"];
         host("ip", cable.into_iter().chain([sea.shore.as_str()])).success();
         for (namespace, address) in [(&sea.ship, SHIP), (&sea.shore, SHORE)] {
             let address = format!("{address}/24");
@@ -110,7 +111,8 @@ fn without_a_network_there_is_a_loopback_only() {
     let store = store();
     let links = run(&store, &[], "ip -o link").line();
     assert!(links.lines().count() == 1 && links.contains(" lo: <LOOPBACK,UP"), "{links}");
-    let script = "(echo ahoy | nc -l -p 99 -s 127.0.0.1 &) ; until nc 127.0.0.1 99 </dev/null 2>/dev/null; do :; done";
+    let script =
+        "(echo ahoy | nc -l -p 99 -s 127.0.0.1 &) ; until nc 127.0.0.1 99 </dev/null 2>/dev/null; do :; done";
     assert_eq!(run(&store, &[], script).line(), "ahoy");
     run(&store, &[], "ip route | grep .").code(1);
 }
