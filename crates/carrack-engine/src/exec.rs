@@ -85,7 +85,7 @@ impl Engine {
         let spec = serde_json::from_slice(&spec).map_err(|error| Error::Stage(error.to_string()))?;
         let cgroup = Cgroup::open(&sandbox::cgroup_path(record.id.as_str()))?;
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
-        let user = carrack_runtime::resolve_user(root.as_fd(), &task.program.user)?;
+        let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
         let hostname = sandbox::hostname(record.id.as_str(), &record.program);
         let process = spec::exec_process(&task.program, &record.host, &user, hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;

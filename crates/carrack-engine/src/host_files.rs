@@ -40,7 +40,7 @@ impl HostFiles<'_> {
             fs::set_permissions(&source, Permissions::from_mode(0o644))
                 .during("change the mode of", &source)?;
             let destination = PathBuf::from("/etc").join(name);
-            binds.push(Bind { source, destination, read_only: false });
+            binds.push(Bind { source, destination, read_only: self.host.read_only });
         }
         Ok(binds)
     }

@@ -1,14 +1,21 @@
 //! Removing containers, and undoing what dead ones left in the kernel.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use carrack_container::{Container, ContainerId, Effect, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_sys::IoContext;
+use carrack_sys::process::send_signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::OperationContext;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, signal};
+
+/// How long a killed process may take to end.
+const END_LIMIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 impl Engine {
     /// Removes a container; a running one only with `force`, which kills it.
@@ -38,6 +45,7 @@ impl Engine {
         let locked = self.containers.lock(id)?;
         locked.update(|state| state.remove())?;
         let container = locked.get()?;
+        end_survivor(&container)?;
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
@@ -50,7 +58,11 @@ impl Engine {
         for container in self.containers.list()? {
             let is_lost = container.state.lost || container.state.status == Status::Created;
             if is_lost && !container.state.effects.is_empty() {
-                self.recover_container(&container.record.id)?;
+                match self.recover_container(&container.record.id) {
+                    // Another command has removed it meanwhile.
+                    Err(error) if error.is_no_such_container() => {}
+                    result => result?,
+                }
             }
         }
         Ok(())
@@ -62,6 +74,7 @@ impl Engine {
         if container.state.status.is_active() {
             return Ok(());
         }
+        end_survivor(&container)?;
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
@@ -105,5 +118,23 @@ impl Engine {
             Some(attachment) => Ok(carrack_network::detach(&self.network_state(), &attachment)?),
             None => Ok(()),
         }
+    }
+}
+
+/// Kills the first process of a container that has outlived its monitor, and waits for its end: a host without
+/// cgroups has nothing else to find it by. The kernel ends the other processes with it.
+fn end_survivor(container: &Container) -> Result<()> {
+    let init = container.state.init.as_ref().map(|init| init.open()).transpose()?.flatten();
+    let Some(init) = init else { return Ok(()) };
+    let what = || format!("container {}", container.record.name);
+    // It may end by itself between the two calls.
+    let _ = send_signal(init.as_fd(), signal::KILL);
+    let ended =
+        poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&END_LIMIT)).during("wait for", what())?;
+    match ended {
+        0 => {
+            Err(Error::refused("it does not end although it was killed", "a process may hang in the kernel"))
+        }
+        _ => Ok(()),
     }
 }

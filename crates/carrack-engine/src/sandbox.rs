@@ -5,14 +5,14 @@
 //! what to undo.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_runtime::{Init, Launch, Running, Stdio};
+use carrack_runtime::{Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
 use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -69,7 +69,7 @@ impl Engine {
         let files = HostFiles { hostname, host: plan.host, address: None };
         let mut binds = files.write(plan.folder)?;
         binds.extend(plan.extra_binds);
-        let user = carrack_runtime::resolve_user(plan.rootfs.as_fd(), &plan.program.user)?;
+        let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
         let input = SpecInput {
             program: plan.program,
             host: plan.host,
@@ -115,6 +115,13 @@ impl Engine {
         announce(&network_effect(&attachment))?;
         Ok(Some(attachment))
     }
+}
+
+/// Who a program runs as, with the groups that the host's settings add.
+pub(crate) fn user(rootfs: BorrowedFd<'_>, program: &Program, host: &HostSettings) -> Result<User> {
+    let mut user = carrack_runtime::resolve_user(rootfs, &program.user)?;
+    user.groups.extend(carrack_runtime::resolve_groups(rootfs, &host.group_add)?);
+    Ok(user)
 }
 
 /// The host name in a sandbox: by default the short id.

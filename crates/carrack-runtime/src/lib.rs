@@ -42,4 +42,4 @@ pub use exec::{Exec, exec};
 pub use launch::{ExitStatus, Init, Launch, Running, create};
 pub use process::Stdio;
 pub use rlimits::ClampedRlimit;
-pub use user::{User, resolve_user};
+pub use user::{User, resolve_groups, resolve_user};

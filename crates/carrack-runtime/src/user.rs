@@ -40,6 +40,16 @@ pub fn resolve_user(rootfs: BorrowedFd<'_>, user: &str) -> Result<User> {
     resolve(user, &passwd, &group)
 }
 
+/// Resolves further groups (names or numbers) below `rootfs`, by the same rules.
+pub fn resolve_groups(rootfs: BorrowedFd<'_>, names: &[String]) -> Result<Vec<u32>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rootfs = rootfs.try_clone_to_owned().during("duplicate", "the root filesystem")?;
+    let group = read(&Root::from_fd(rootfs, "/"), GROUP)?;
+    names.iter().map(|name| find_group(name, name, &group)).collect()
+}
+
 fn read(rootfs: &Root, path: &'static str) -> Result<String> {
     let bytes = rootfs.read_small(Path::new(path), MAX_FILE_BYTES)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -28,18 +28,18 @@ pub fn kill_monitor(store: &Store, id: &str) {
 #[test]
 fn a_killed_monitor_is_noticed_and_its_container_starts_again() {
     let store = store();
-    let id = detached(&store, &["--name", "a"], UNTIL_TERM);
-    await_ready(&store, "a");
-    let first = inspect(&store, "a", "{{.State.Pid}}");
+    let id = detached(&store, &["--name", "one"], UNTIL_TERM);
+    await_ready(&store, "one");
+    let first = inspect(&store, "one", "{{.State.Pid}}");
     kill_monitor(&store, &id);
     let status = store.carrack(["ps", "--all", "--format", "{{.Status}}"]).line();
     assert!(status.starts_with("Exited (255)"), "{status}");
     assert!(cgroups(&id).is_empty(), "{:?}", cgroups(&id));
     assert!(!std::path::Path::new("/proc").join(first).join("root/bin").exists(), "the program still runs");
-    store.carrack(["start", "a"]).success();
-    store.carrack(["stop", "a"]).success();
-    assert_eq!(store.carrack(["wait", "a"]).line(), "7");
-    store.carrack(["rm", "a"]).success();
+    store.carrack(["start", "one"]).success();
+    store.carrack(["stop", "one"]).success();
+    assert_eq!(store.carrack(["wait", "one"]).line(), "7");
+    store.carrack(["rm", "one"]).success();
     assert_no_container_is_left(&store, &id);
 }
 
@@ -57,13 +57,13 @@ fn a_container_of_a_killed_monitor_can_be_removed() {
 fn a_killed_run_leaves_the_container_to_its_monitor() {
     let store = store();
     let mut command = store.command();
-    command.args(["run", "--name", "a", "--network", "none", crate::kit::IMAGE, "sh", "-c", UNTIL_TERM]);
+    command.args(["run", "--name", "one", "--network", "none", crate::kit::IMAGE, "sh", "-c", UNTIL_TERM]);
     let mut client = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-    eventually("the container runs", || store.carrack(["logs", "a"]).stdout.contains("ready"));
+    eventually("the container runs", || store.carrack(["logs", "one"]).stdout.contains("ready"));
     client.kill().unwrap();
     client.wait().unwrap();
-    assert_eq!(inspect(&store, "a", "{{.State.Running}}"), "true");
-    store.carrack(["stop", "a"]).success();
-    assert_eq!(inspect(&store, "a", "{{.State.ExitCode}}"), "7");
+    assert_eq!(inspect(&store, "one", "{{.State.Running}}"), "true");
+    store.carrack(["stop", "one"]).success();
+    assert_eq!(inspect(&store, "one", "{{.State.ExitCode}}"), "7");
     assert!(processes_with(&store.path().display().to_string()).is_empty());
 }

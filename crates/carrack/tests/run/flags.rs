@@ -57,8 +57,8 @@ fn folder_user_host_name_and_entrypoint() {
     assert_eq!(run(&store, &["-u", "nobody"], "id -u; id -g; echo $HOME").line(), "65534\n65534\n/");
     assert_eq!(run(&store, &["-u", "12:34", "--group-add", "56"], "id -u; id -G").line(), "12\n34 56");
     run(&store, &["-u", "absent"], "true").code(125);
-    let names = "hostname; cat /etc/hostname; grep -c ship /etc/hosts; echo $HOSTNAME";
-    assert_eq!(run(&store, &["-h", "ship"], names).line(), "ship\nship\n1\nship");
+    let names = "hostname; cat /etc/hostname; echo $HOSTNAME";
+    assert_eq!(run(&store, &["-h", "ship"], names).line(), "ship\nship\nship");
     let entrypoint = ["run", "--rm", "--network", "none", "--entrypoint", "echo", IMAGE, "a", "b"];
     assert_eq!(store.carrack(entrypoint).line(), "a b");
     let list = ["run", "--rm", "--network", "none", "--entrypoint", r#"["echo","-n"]"#, IMAGE, "a"];

@@ -1,6 +1,7 @@
 //! What a container cannot see or do.
 
 use std::fs;
+use std::path::Path;
 
 use crate::kit::{IMAGE, digest, files_below, id, run, store};
 use crate::{UNTIL_TERM, await_ready, detached};
@@ -20,7 +21,7 @@ fn every_namespace_is_its_own() {
 fn no_process_of_the_host_is_seen() {
     let store = store();
     let script =
-        "echo $$; ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c carrack";
+        "echo $$; ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'c[a]rrack'";
     let seen = run(&store, &[], script).code(1).stdout;
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!((lines[0], lines[2]), ("1", "0"));
@@ -39,7 +40,7 @@ fn only_the_mounts_of_a_container_are_seen() {
             assert!(line.contains(" - overlay "), "{line}");
             roots += 1;
         } else {
-            assert!(known.iter().any(|known| std::path::Path::new(point).starts_with(known)), "{line}");
+            assert!(known.iter().any(|known| Path::new(point).starts_with(known)), "{line}");
         }
         assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
     }
@@ -96,15 +97,25 @@ fn a_granted_capability_ends_at_the_container() {
 #[test]
 fn the_kernels_files_are_read_only_or_masked() {
     let store = store();
-    let files =
-        ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/proc/irq/x", "/sys/x", "/sys/fs/cgroup/x"];
-    for file in files {
+    let files = [
+        "/proc/sys/kernel/domainname",
+        "/proc/sysrq-trigger",
+        "/proc/irq/default_smp_affinity",
+        "/sys/x",
+        "/sys/fs/cgroup/x",
+    ];
+    // Not every kernel has all of them.
+    for file in files.iter().filter(|file| Path::new(file).exists() || file.starts_with("/sys")) {
         let refused = run(&store, &[], &format!(": >>{file}"));
         assert_ne!(refused.code, 0, "{file}");
         assert!(refused.stderr.contains("Read-only file system"), "{file}: {}", refused.stderr);
     }
-    let masked = "wc -c </proc/kcore; wc -c </proc/keys; wc -c </proc/timer_list; ls /sys/firmware | wc -l";
-    assert_eq!(run(&store, &[], masked).line(), "0\n0\n0\n0");
+    for file in
+        ["/proc/kcore", "/proc/keys", "/proc/timer_list"].iter().filter(|file| Path::new(file).exists())
+    {
+        assert_eq!(run(&store, &[], &format!("wc -c <{file}")).line(), "0", "{file}");
+    }
+    assert_eq!(run(&store, &[], "ls -A /sys/firmware").line(), "");
     let devices = run(&store, &[], "find /dev -type b; find /dev -name mem -o -name kmsg").line();
     assert_eq!(devices, "");
 }

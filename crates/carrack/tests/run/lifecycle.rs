@@ -1,5 +1,6 @@
 //! From `run` or `create` to `rm`: streams, exit codes, names, logs, `exec`, and several commands at once.
 
+use std::io::Write;
 use std::process::Stdio;
 use std::thread;
 
@@ -19,9 +20,16 @@ fn interactive_input_reaches_the_program_to_its_end() {
     let input = "a line of input\n".repeat(100_000);
     let mut command = store.command();
     command.args(["run", "--rm", "-i", "--network", "none", IMAGE, "cat"]);
-    let (code, output, errors) = with_input(&mut command, input.as_bytes());
-    assert_eq!((code, output.len()), (0, input.len()), "{errors}");
-    assert!(output == input);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Written while the output is read: neither pipe holds all of it.
+    let output = thread::scope(|scope| {
+        let bytes = input.as_bytes();
+        scope.spawn(move || stdin.write_all(bytes).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success());
+    assert!(output.stdout == input.as_bytes(), "{} of {} bytes came back", output.stdout.len(), input.len());
 }
 
 #[test]
@@ -71,31 +79,31 @@ fn a_detached_container_lives_from_run_to_rm() {
 #[test]
 fn a_signal_reaches_the_first_process() {
     let store = store();
-    detached(&store, &["--name", "a"], "trap 'exit 9' HUP; echo ready; sleep 1000 & wait");
-    await_ready(&store, "a");
-    store.carrack(["kill", "--signal", "HUP", "a"]).success();
-    assert_eq!(store.carrack(["wait", "a"]).line(), "9");
-    store.carrack(["kill", "--signal", "NOPE", "a"]).code(1);
+    detached(&store, &["--name", "one"], "trap 'exit 9' HUP; echo ready; sleep 1000 & wait");
+    await_ready(&store, "one");
+    store.carrack(["kill", "--signal", "HUP", "one"]).success();
+    assert_eq!(store.carrack(["wait", "one"]).line(), "9");
+    store.carrack(["kill", "--signal", "NOPE", "one"]).code(1);
 }
 
 #[test]
 fn a_container_that_ignores_the_stop_signal_is_killed() {
     let store = store();
-    detached(&store, &["--name", "a"], "trap '' TERM; echo ready; while :; do sleep 1000; done");
-    await_ready(&store, "a");
-    store.carrack(["stop", "--time", "0", "a"]).success();
-    assert_eq!(inspect(&store, "a", "{{.State.ExitCode}}"), "137");
+    detached(&store, &["--name", "one"], "trap '' TERM; echo ready; while :; do sleep 1000; done");
+    await_ready(&store, "one");
+    store.carrack(["stop", "--time", "0", "one"]).success();
+    assert_eq!(inspect(&store, "one", "{{.State.ExitCode}}"), "137");
 }
 
 #[test]
 fn create_then_start_with_its_output() {
     let store = store();
     let create =
-        ["create", "--name", "a", "--network", "none", IMAGE, "sh", "-c", "echo hi >>/f; cat /f; exit 4"];
+        ["create", "--name", "one", "--network", "none", IMAGE, "sh", "-c", "echo hi >>/f; cat /f; exit 4"];
     store.carrack(create).success();
-    assert_eq!(inspect(&store, "a", "{{.State.Status}}"), "created");
-    assert_eq!(store.carrack(["start", "--attach", "a"]).code(4).stdout, "hi\n");
-    assert_eq!(store.carrack(["start", "--attach", "a"]).code(4).stdout, "hi\nhi\n", "its files stay");
+    assert_eq!(inspect(&store, "one", "{{.State.Status}}"), "created");
+    assert_eq!(store.carrack(["start", "--attach", "one"]).code(4).stdout, "hi\n");
+    assert_eq!(store.carrack(["start", "--attach", "one"]).code(4).stdout, "hi\nhi\n", "its files stay");
 }
 
 #[test]
@@ -125,13 +133,13 @@ fn a_name_is_taken_once() {
 #[test]
 fn logs_keep_streams_and_lines() {
     let store = store();
-    detached(&store, &["--name", "a"], "for i in 1 2 3; do echo $i; done; echo err >&2");
-    let logs = store.carrack(["logs", "--follow", "a"]).success();
+    detached(&store, &["--name", "one"], "for i in 1 2 3; do echo $i; done; echo err >&2");
+    let logs = store.carrack(["logs", "--follow", "one"]).success();
     assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("1\n2\n3\n", "err\n"));
-    store.carrack(["wait", "a"]).success();
-    let last = store.carrack(["logs", "--tail", "2", "a"]).success();
+    store.carrack(["wait", "one"]).success();
+    let last = store.carrack(["logs", "--tail", "2", "one"]).success();
     assert_eq!((last.stdout.as_str(), last.stderr.as_str()), ("3\n", "err\n"));
-    let timed = store.carrack(["logs", "--timestamps", "--tail", "1", "a"]).success().stderr;
+    let timed = store.carrack(["logs", "--timestamps", "--tail", "1", "one"]).success().stderr;
     assert!(timed.starts_with("20") && timed.ends_with("Z err\n"), "{timed}");
     store.carrack(["logs", "absent"]).code(1);
 }
@@ -139,31 +147,31 @@ fn logs_keep_streams_and_lines() {
 #[test]
 fn exec_runs_one_more_program() {
     let store = store();
-    detached(&store, &["--name", "a", "--env", "A=1"], UNTIL_TERM);
+    detached(&store, &["--name", "one", "--env", "A=1"], UNTIL_TERM);
     let exec = |words: &[&str]| store.carrack([&["exec"], words].concat());
-    exec(&["a", "sh", "-c", "exit 6"]).code(6);
-    exec(&["a", "no-such-program"]).code(127);
-    exec(&["a", "/etc/passwd"]).code(126);
-    let user = exec(&["--user", "nobody", "a", "sh", "-c", "id -u; grep CapEff /proc/self/status"]).line();
+    exec(&["one", "sh", "-c", "exit 6"]).code(6);
+    exec(&["one", "no-such-program"]).code(127);
+    exec(&["one", "/etc/passwd"]).code(126);
+    let user = exec(&["--user", "nobody", "one", "sh", "-c", "id -u; grep CapEff /proc/self/status"]).line();
     assert_eq!(user, "65534\nCapEff:\t0000000000000000");
     let script = "echo $A $B $PWD $(tr '\\0' ' ' </proc/1/cmdline)";
-    let seen = exec(&["--env", "B=2", "--workdir", "/tmp", "a", "sh", "-c", script]).line();
+    let seen = exec(&["--env", "B=2", "--workdir", "/tmp", "one", "sh", "-c", script]).line();
     assert_eq!(seen, format!("1 2 /tmp sh -c {UNTIL_TERM}"));
     let mut command = store.command();
-    let (code, output, _) = with_input(command.args(["exec", "-i", "a", "cat"]), b"piped\n");
+    let (code, output, _) = with_input(command.args(["exec", "-i", "one", "cat"]), b"piped\n");
     assert_eq!((code, output.as_str()), (0, "piped\n"));
-    store.carrack(["stop", "--time", "0", "a"]).success();
-    let refused = exec(&["a", "true"]);
+    store.carrack(["stop", "--time", "0", "one"]).success();
+    let refused = exec(&["one", "true"]);
     assert_ne!(refused.code, 0, "{}", refused.stdout);
 }
 
 #[test]
 fn wait_blocks_until_the_end() {
     let store = store();
-    detached(&store, &["--name", "a"], UNTIL_TERM);
-    await_ready(&store, "a");
-    let wait = store.command().args(["wait", "a"]).stdout(Stdio::piped()).spawn().unwrap();
-    store.carrack(["stop", "a"]).success();
+    detached(&store, &["--name", "one"], UNTIL_TERM);
+    await_ready(&store, "one");
+    let wait = store.command().args(["wait", "one"]).stdout(Stdio::piped()).spawn().unwrap();
+    store.carrack(["stop", "one"]).success();
     let output = wait.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "7\n");
 }

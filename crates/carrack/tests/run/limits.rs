@@ -6,11 +6,11 @@ use crate::kit::{IMAGE, run, store};
 #[test]
 fn too_much_memory_is_killed_and_said() {
     let store = store();
-    let flags = ["run", "--name", "a", "--network", "none", "-m", "16m", "--memory-swap", "16m"];
+    let flags = ["run", "--name", "one", "--network", "none", "-m", "16m", "--memory-swap", "16m"];
     store.carrack([&flags[..], &[IMAGE, "tail", "/dev/zero"]].concat()).code(137);
-    assert_eq!(inspect(&store, "a", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
-    store.carrack(["run", "--name", "b", "--network", "none", "-m", "16m", IMAGE, "true"]).success();
-    assert_eq!(inspect(&store, "b", "{{.State.OOMKilled}}"), "false");
+    assert_eq!(inspect(&store, "one", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
+    store.carrack(["run", "--name", "two", "--network", "none", "-m", "16m", IMAGE, "true"]).success();
+    assert_eq!(inspect(&store, "two", "{{.State.OOMKilled}}"), "false");
 }
 
 #[test]
