@@ -146,14 +146,14 @@ def build_context(folder, base):
         file.write("x=1\n")
     with open(f"{folder}/Dockerfile", "w", encoding="ascii") as file:
         file.write(f"""FROM {base} AS build
-WORKDIR /work
-COPY src /work/src
-RUN cat /work/src/d00/* | md5sum > /work/sum
-RUN mkdir /work/out && cp /work/src/d01/* /work/out/
+WORKDIR /srv
+COPY src /srv/src
+RUN cat /srv/src/d00/* | md5sum > /srv/sum
+RUN mkdir /srv/out && cp /srv/src/d01/* /srv/out/
 FROM {base}
 ENV A=1 B=2
-COPY --from=build /work/out /opt/out
-COPY --from=build /work/sum /opt/sum
+COPY --from=build /srv/out /opt/out
+COPY --from=build /srv/sum /opt/sum
 COPY app.conf /etc/app.conf
 RUN echo two > /two
 CMD ["true"]
