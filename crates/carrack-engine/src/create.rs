@@ -70,7 +70,7 @@ impl Engine {
             host: request.host,
             id: id.clone(),
         };
-        self.check_network(&record)?;
+        self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.snapshots.prepare(&key, image.chain_id().as_ref())?;
         self.make_volume_folders(&key, image.config.config.volumes.as_ref())?;
@@ -99,8 +99,11 @@ impl Engine {
         Ok(())
     }
 
-    fn check_network(&self, record: &ContainerRecord) -> Result<()> {
+    fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
+        if host.memory_swap_bytes.is_some() && host.memory_bytes.is_none() {
+            return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
+        }
         if !host.ports.is_empty() && matches!(host.network, NetworkMode::None | NetworkMode::Container(_)) {
             return Err(Error::refused(
                 "cannot publish a port without a network of its own",

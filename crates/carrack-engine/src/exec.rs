@@ -86,8 +86,8 @@ impl Engine {
         let cgroup = Cgroup::open(&sandbox::cgroup_path(record.id.as_str()))?;
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
         let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
-        let hostname = sandbox::hostname(record.id.as_str(), &record.program);
-        let process = spec::exec_process(&task.program, &record.host, &user, hostname)?;
+        let hostname = sandbox::hostname(record.id.as_str(), &record.program, &record.host);
+        let process = spec::exec_process(&task.program, &record.host, &user, &hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
         let exec =
             Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup) };

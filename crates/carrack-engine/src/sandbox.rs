@@ -64,9 +64,9 @@ pub(crate) type Announce<'a> = &'a mut dyn FnMut(&Effect) -> Result<()>;
 impl Engine {
     /// Makes a sandbox up to the moment before its program is executed.
     pub(crate) fn make_sandbox(&self, plan: SandboxPlan<'_>, announce: Announce<'_>) -> Result<Sandbox> {
-        let hostname = hostname(plan.id, plan.program);
+        let hostname = hostname(plan.id, plan.program, plan.host);
         // The address is known only when the network is attached, the mounts before: the file is written again.
-        let files = HostFiles { hostname, host: plan.host, address: None };
+        let files = HostFiles { hostname: &hostname, host: plan.host, address: None };
         let mut binds = files.write(plan.folder)?;
         binds.extend(plan.extra_binds);
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
@@ -74,7 +74,7 @@ impl Engine {
             program: plan.program,
             host: plan.host,
             user: &user,
-            hostname,
+            hostname: &hostname,
             binds: &binds,
             settings: &self.environment.settings.containers,
         };
@@ -82,6 +82,7 @@ impl Engine {
         let cgroup_path = cgroup_path(plan.id);
         announce(&Effect::Cgroup { path: cgroup_path.display().to_string() })?;
         let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
+        check_limits(plan.host, cgroup.unsupported())?;
         let (streams, stdio) = make_streams(plan.program)?;
         let launch =
             Launch { spec: &spec, rootfs: plan.rootfs, stdio, cgroup: Some(&cgroup), reaper: plan.host.init };
@@ -124,9 +125,30 @@ pub(crate) fn user(rootfs: BorrowedFd<'_>, program: &Program, host: &HostSetting
     Ok(user)
 }
 
-/// The host name in a sandbox: by default the short id.
-pub(crate) fn hostname<'a>(id: &'a str, program: &'a Program) -> &'a str {
-    if program.hostname.is_empty() { &id[..12] } else { &program.hostname }
+/// The host name in a sandbox: by default the short id, or the host's own together with its network.
+pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> String {
+    match (program.hostname.as_str(), &host.network) {
+        ("", NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        ("", _) => id[..12].to_owned(),
+        (given, _) => given.to_owned(),
+    }
+}
+
+/// Refuses limits that the user asked for and this host cannot hold; carrack's own defaults may go without.
+fn check_limits(host: &HostSettings, unsupported: &[&str]) -> Result<()> {
+    let asked = [
+        ("memory", host.memory_bytes.is_some()),
+        ("cpu", host.nano_cpus.is_some() || host.cpu_shares.is_some()),
+        ("cpuset", host.cpuset_cpus.is_some()),
+        ("pids", host.pids_limit.is_some_and(|limit| limit > 0)),
+    ];
+    match asked.iter().find(|(controller, is_asked)| *is_asked && unsupported.contains(controller)) {
+        None => Ok(()),
+        Some((controller, _)) => Err(Error::refused(
+            format!("cannot hold the limit: this host has no cgroup controller {controller}"),
+            "mount the cgroup filesystem, or leave the limit out",
+        )),
+    }
 }
 
 /// Where the cgroup of a sandbox is in each hierarchy.

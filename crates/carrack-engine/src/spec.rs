@@ -38,7 +38,7 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let SpecInput { program, host, user, hostname, .. } = *input;
     spec.set_process(Some(process(&ProcessInput { program, host, user, hostname }, &granted, &security)?));
     spec.set_mounts(Some(mounts(input, spec.mounts().clone().unwrap_or_default())));
-    if input.host.network != NetworkMode::Host {
+    if has_own_name(input) {
         spec.set_hostname(Some(input.hostname.to_owned()));
     }
     if let Some(root) = spec.root_mut() {
@@ -230,11 +230,18 @@ fn rlimit(limit: &Ulimit) -> Result<PosixRlimit> {
     Ok(rlimit.expect("all fields are set"))
 }
 
+/// The host's name goes with its network, unless the user gives another.
+fn has_own_name(input: &SpecInput<'_>) -> bool {
+    input.host.network != NetworkMode::Host || !input.program.hostname.is_empty()
+}
+
 fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) {
     let mut shared = Vec::new();
     if input.host.network == NetworkMode::Host {
-        // The host's name goes with its network, as in Docker.
-        shared.extend([LinuxNamespaceType::Network, LinuxNamespaceType::Uts]);
+        shared.push(LinuxNamespaceType::Network);
+    }
+    if !has_own_name(input) {
+        shared.push(LinuxNamespaceType::Uts);
     }
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     namespaces.retain(|namespace| !shared.contains(&namespace.typ()));

@@ -156,3 +156,16 @@ fn kernel_parameters_and_shared_memory() {
     assert_eq!(run(&store, &flags, script).line(), "7\n1024");
     run(&store, &["--sysctl", "kernel.panic=1"], "true").code(125);
 }
+
+#[test]
+fn the_hosts_network_brings_the_hosts_name_unless_another_is_given() {
+    let store = store();
+    let names = |flags: &[&str]| {
+        let script = ["sh", "-c", "hostname; echo $HOSTNAME; cat /etc/hostname"];
+        store.carrack([&["run", "--rm", "--network", "host"], flags, &[IMAGE], &script[..]].concat()).line()
+    };
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert_eq!(names(&[]), [own.as_str(); 3].join("\n"));
+    assert_eq!(names(&["-h", "sailor"]), ["sailor"; 3].join("\n"));
+    assert_eq!(rustix::system::uname().nodename().to_string_lossy(), own);
+}

@@ -1,7 +1,9 @@
 //! Limits that hold: memory and processes.
 
+use carrack_testkit::Run;
+
 use crate::inspect;
-use crate::kit::{IMAGE, run, store};
+use crate::kit::{IMAGE, LIMIT, run, store};
 
 #[test]
 fn too_much_memory_is_killed_and_said() {
@@ -20,4 +22,26 @@ fn the_limit_of_processes_holds() {
     let refused = run(&store, &["--pids-limit", "10"], script);
     assert!(refused.stderr.contains("can't fork"), "{}{}", refused.stdout, refused.stderr);
     assert_eq!(run(&store, &["--pids-limit", "40"], script).line(), "made 30");
+}
+
+#[test]
+fn a_limit_that_cannot_hold_is_refused_and_not_forgotten() {
+    let store = store();
+    store.carrack(["run", "--rm", "--network", "none", "--memory-swap", "32m", IMAGE, "true"]).code(125);
+    for (flags, code) in
+        [(&["-m", "16m"][..], 125), (&["--pids-limit", "10"], 125), (&["--cpus", "1"], 125), (&[], 0)]
+    {
+        let carrack = store.command();
+        let mut command = std::process::Command::new("unshare");
+        // A host without cgroups.
+        command.args(["--mount", "sh", "-c", "umount -R /sys/fs/cgroup && exec \"$@\"", "sh"]);
+        command.arg(carrack.get_program()).args(carrack.get_args()).args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+        ]);
+        let ran = Run::of(command.args(flags).args([IMAGE, "true"]), LIMIT).code(code);
+        assert!(code == 0 || ran.stderr.contains("cannot hold the limit"), "{}", ran.stderr);
+    }
 }
