@@ -15,6 +15,7 @@ mod host_files;
 mod images;
 mod import;
 mod inspect;
+mod layers;
 mod login;
 mod logs;
 mod mount_points;

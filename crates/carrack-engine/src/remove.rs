@@ -6,7 +6,7 @@ use std::path::Path;
 use carrack_container::{Container, ContainerId, Effect, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
