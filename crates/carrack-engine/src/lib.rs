@@ -25,6 +25,7 @@ mod ports;
 mod pull;
 mod push;
 mod remove;
+mod rename;
 mod run_step;
 mod sandbox;
 mod settings;
@@ -53,7 +54,7 @@ pub use exec::ExecRequest;
 pub use images::Removed;
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
-pub use ports::{parse_ports, port_text};
+pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use pull::Pulled;
 pub use settings::{
     BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
