@@ -19,6 +19,7 @@ mod files;
 mod layout;
 mod layout_writer;
 mod location;
+mod output;
 mod staged;
 mod verified;
 
@@ -35,6 +36,7 @@ pub use docker_archive::DockerArchiveSource;
 pub use layout::LayoutSource;
 pub use layout_writer::LayoutWriter;
 pub use location::Location;
+pub use output::Output;
 
 use crate::{Error, Result};
 
@@ -116,6 +118,11 @@ pub trait Destination: Send {
 
     /// Writes a config or layer; it is verified against the descriptor.
     fn put_blob(&mut self, descriptor: &Descriptor, blob: &mut dyn Read) -> Result<()>;
+
+    /// Writes a config or layer that a content store has as a file, and has verified.
+    fn put_file(&mut self, descriptor: &Descriptor, mut file: &File) -> Result<()> {
+        self.put_blob(descriptor, &mut file)
+    }
 
     /// Writes a manifest or index.
     fn put_manifest(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()>;
