@@ -37,7 +37,7 @@ pub struct Loaded {
 impl Engine {
     /// Loads every image of `input`; of one for several platforms, that for `platform`.
     ///
-    /// The archive is looked through before anything is stored, so that nothing is left of one that is cut short.
+    /// The archive is looked through before anything is named, so that nothing is left of one that is cut short.
     /// Each image is named when it is complete: after a crash the first ones may be there.
     pub fn load(&self, input: LoadInput, platform: &Platform, observer: Observer<'_>) -> Result<Vec<Loaded>> {
         let name = match &input {
@@ -56,10 +56,9 @@ impl Engine {
         observer: Observer<'_>,
     ) -> Result<Vec<Loaded>> {
         let _operation = self.operation()?;
-        let scratch = &self.environment.paths.root;
         let source: Arc<dyn Source> = match input {
-            LoadInput::Path(path) => transport::open(&path, scratch)?.into(),
-            LoadInput::Stream(file) => transport::open_file(file, Path::new(name), scratch)?.into(),
+            LoadInput::Path(path) => transport::open(&path, &self.content)?.into(),
+            LoadInput::Stream(file) => transport::open_file(file, Path::new(name), &self.content)?.into(),
         };
         if source.roots().is_empty() {
             return Err(Error::refused("it has no image", "expected the output of save"));

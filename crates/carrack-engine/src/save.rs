@@ -162,9 +162,12 @@ impl Engine {
         let mut layers = Vec::with_capacity(image.manifest.layers.len());
         for layer in image.layers() {
             let descriptor = self.writable_layer(&layer, format)?;
-            observer(Event::Blob { digest: &descriptor.digest, phase: Phase::Waiting });
-            destination.put_file(&descriptor, &self.content.open_blob(&descriptor.digest)?)?;
-            observer(Event::Blob { digest: &descriptor.digest, phase: Phase::Complete });
+            let is_there = destination.has_blob(&descriptor)?;
+            if !is_there {
+                destination.put_file(&descriptor, &self.content.open_blob(&descriptor.digest)?)?;
+            }
+            let phase = if is_there { Phase::Exists } else { Phase::Complete };
+            observer(Event::Blob { digest: &descriptor.digest, phase });
             layers.push(descriptor);
         }
         let config = &image.manifest.config;
