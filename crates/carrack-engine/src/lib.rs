@@ -64,7 +64,6 @@ pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use load::{LoadInput, Loaded};
 pub use ports::{container_side, host_side, parse_ports, port_text};
-pub use ports::{parse_ports, port_text};
 pub use pull::Pulled;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
