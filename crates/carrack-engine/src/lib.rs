@@ -22,7 +22,9 @@ mod network;
 mod origin;
 mod ports;
 mod pull;
+mod pull_policy;
 mod push;
+mod registries;
 mod remove;
 mod run_step;
 mod sandbox;
@@ -40,6 +42,7 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
+pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::ImageRecord;
 pub use carrack_image::transport::Location;
 pub use carrack_registry as registry;
@@ -54,6 +57,8 @@ pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use ports::{parse_ports, port_text};
 pub use pull::Pulled;
+pub use pull_policy::PullPolicy;
+pub use registries::RegistryAccess;
 pub use settings::{
     BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
 };

@@ -2,7 +2,11 @@
 //!
 //! Follows Docker: a name is tried before an ID, `name` is `name:latest`, and an ID may be shortened as long as only
 //! one image begins with it. Where nothing has the name on Docker Hub, `localhost/name` is tried as Podman does:
-//! that is what its archives call an image built without a registry.
+//! that is what its archives call an image built without a registry. Last come the names that the configuration has
+//! for one without a registry: its alias, or the search registries.
+
+use std::fmt;
+use std::sync::Arc;
 
 use carrack_oci::{Digest, Reference};
 
@@ -30,6 +34,29 @@ pub struct Found {
     pub names: Vec<ImageRecord>,
 }
 
+/// Full names that a text may stand for when no image has it as its own name.
+#[derive(Clone, Default)]
+pub struct ShortNames(Option<Arc<Expand>>);
+
+type Expand = dyn Fn(&str) -> Vec<Reference> + Send + Sync;
+
+impl ShortNames {
+    /// Has `expand` say what a text may stand for; it is asked only when it matters.
+    pub fn new(expand: impl Fn(&str) -> Vec<Reference> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(expand)))
+    }
+
+    fn of(&self, text: &str) -> Vec<Reference> {
+        self.0.as_ref().map(|expand| expand(text)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ShortNames {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ShortNames").finish_non_exhaustive()
+    }
+}
+
 impl ImageStore {
     /// Finds the image that `text` names.
     ///
@@ -51,15 +78,33 @@ impl ImageStore {
 
     fn find_by_name(&self, text: &str) -> Result<Option<(ImageRecord, MatchedBy)>> {
         let Ok(reference) = text.parse::<Reference>() else { return Ok(None) };
+        if let Some(found) = self.find_by_reference(text, &reference)? {
+            return Ok(Some(found));
+        }
+        if Reference::short_name(text).is_some() {
+            for name in self.short_names.of(text).iter().filter(|name| **name != reference) {
+                if let Some(found) = self.find_by_reference(&name.to_string(), name)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_by_reference(
+        &self,
+        text: &str,
+        reference: &Reference,
+    ) -> Result<Option<(ImageRecord, MatchedBy)>> {
         if let Some(digest) = reference.digest() {
             let record = match self.get(&reference.at(digest.clone()))? {
-                None => self.find_by_digest(&reference, digest)?,
+                None => self.find_by_digest(reference, digest)?,
                 exact => exact,
             };
             return Ok(record.map(|record| (record, MatchedBy::Digest)));
         }
         let local = || format!("localhost/{text}").parse::<Reference>().ok();
-        let record = match self.get(&reference)? {
+        let record = match self.get(reference)? {
             None if reference.familiar_repository() == without_tag(text) => {
                 local().map_or(Ok(None), |local| self.get(&local))?
             }

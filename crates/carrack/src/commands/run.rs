@@ -33,8 +33,8 @@ impl Command for Run {
 }
 
 impl Run {
-    fn run_container(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
+    fn run_container(mut self, context: &Context) -> Result<u8> {
+        let engine = self.flags.engine(context)?;
         let (interactive, tty) = (self.flags.interactive, self.flags.tty);
         let id = self.flags.create(&engine, !self.detach)?;
         let session = engine.start_new(&id)?;
