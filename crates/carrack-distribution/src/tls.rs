@@ -14,7 +14,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, OtherError, SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 
 use crate::{Error, Identity, Result};
@@ -48,8 +50,15 @@ fn load(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedK
     let pem = std::fs::read(&identity.key).during("read", &identity.key)?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| bad(&identity.key, "no PEM private key without a password in it".to_owned()))?;
-    let pair = CertifiedKey::from_der(chain, key, provider);
-    Ok(Arc::new(pair.map_err(|error| bad(&identity.certificate, error.to_string()))?))
+    let key = provider.key_provider.load_private_key(key);
+    let pair = CertifiedKey::new(chain, key.map_err(|error| bad(&identity.key, error.to_string()))?);
+    match pair.keys_match() {
+        Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(bad(&identity.certificate, error.to_string()))
+        }
+        // Version 1 of X.509, which webpki does not read, is what openssl makes of a bare request.
+        _ => Ok(Arc::new(pair)),
+    }
 }
 
 /// Our certificates, of which the server is shown one that it can believe.

@@ -201,7 +201,10 @@ fn registry_hint(class: Class) -> Option<String> {
         Class::NotFound => "check the name and the tag; a private repository looks the same until you log in",
         Class::RateLimited => "wait, or log in: registries let known users fetch more",
         Class::Unreachable => "check the address, and that the registry runs",
-        Class::Tls => "name its authority in registries.certificate_authorities of the settings",
+        Class::Tls => {
+            "put its authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name it in \
+             registries.certificate_authorities of the settings"
+        }
         Class::Corrupt => "a proxy may have altered the data; retry",
         Class::Refused | Class::Settings | Class::Local | Class::Registry => return None,
     };

@@ -5,7 +5,7 @@
 //! is allowed for no other.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use carrack_distribution::{
@@ -54,15 +54,11 @@ impl Registries {
     }
 
     /// What names without a registry stand for among the images that are here.
-    pub(crate) fn short_names(self: &std::sync::Arc<Self>) -> ShortNames {
+    pub(crate) fn short_names(self: &Arc<Self>) -> ShortNames {
         let registries = self.clone();
-        ShortNames::new(move |text| match registries.conf() {
-            Ok(conf) => conf.local_names(text).map(|names| names.candidates).unwrap_or_default(),
-            // An image is found by its ID all the same; a pull fails with this error.
-            Err(error) => {
-                tracing::warn!(%error, "short names are not looked up");
-                Vec::new()
-            }
+        ShortNames::new(move |text| {
+            let conf = registries.conf().map_err(|error| error.to_string())?;
+            conf.local_names(text).map(|names| names.candidates).map_err(|error| error.to_string())
         })
     }
 }

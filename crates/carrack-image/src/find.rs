@@ -38,16 +38,18 @@ pub struct Found {
 #[derive(Clone, Default)]
 pub struct ShortNames(Option<Arc<Expand>>);
 
-type Expand = dyn Fn(&str) -> Vec<Reference> + Send + Sync;
+/// The full names, or what is wrong with the configuration that has them.
+type Expand = dyn Fn(&str) -> Result<Vec<Reference>, String> + Send + Sync;
 
 impl ShortNames {
     /// Has `expand` say what a text may stand for; it is asked only when it matters.
-    pub fn new(expand: impl Fn(&str) -> Vec<Reference> + Send + Sync + 'static) -> Self {
+    pub fn new(expand: impl Fn(&str) -> Result<Vec<Reference>, String> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(expand)))
     }
 
-    fn of(&self, text: &str) -> Vec<Reference> {
-        self.0.as_ref().map(|expand| expand(text)).unwrap_or_default()
+    fn of(&self, text: &str) -> Result<Vec<Reference>> {
+        let names = self.0.as_ref().map_or_else(|| Ok(Vec::new()), |expand| expand(text));
+        names.map_err(|reason| Error::ShortName { text: text.to_owned(), reason })
     }
 }
 
@@ -70,9 +72,15 @@ impl ImageStore {
     /// The record that `text` names and how, without the other names of its image: where a name is given, this
     /// reads one file however many images there are.
     pub fn find_record(&self, text: &str) -> Result<(ImageRecord, MatchedBy)> {
-        match self.find_by_name(text)? {
-            Some(found) => Ok(found),
-            None => Ok((self.find_by_id(text)?, MatchedBy::Id)),
+        match self.find_by_name(text) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Ok((self.find_by_id(text)?, MatchedBy::Id)),
+            // An ID needs no configuration.
+            Err(error @ Error::ShortName { .. }) => match self.find_by_id(text) {
+                Err(Error::NotFound { .. }) => Err(error),
+                found => Ok((found?, MatchedBy::Id)),
+            },
+            Err(error) => Err(error),
         }
     }
 
@@ -82,7 +90,7 @@ impl ImageStore {
             return Ok(Some(found));
         }
         if Reference::short_name(text).is_some() {
-            for name in self.short_names.of(text).iter().filter(|name| **name != reference) {
+            for name in self.short_names.of(text)?.iter().filter(|name| **name != reference) {
                 if let Some(found) = self.find_by_reference(&name.to_string(), name)? {
                     return Ok(Some(found));
                 }

@@ -168,8 +168,12 @@ impl ContainerFlags {
         let progress = Progress::new(self.quiet);
         let observer = |event: Event<'_>| progress.observe(event);
         let pulled = engine.obtain(&self.image, self.platform.as_ref(), self.pull.into(), &observer)?;
-        progress.finish();
         let record = pulled.record;
+        if let Some(name) = record.reference.as_ref().filter(|_| pulled.is_new) {
+            let status = format!("Status: Downloaded newer image for {}", name.familiar());
+            observer(Event::Status(&status));
+        }
+        progress.finish();
         if engine.find_image(&self.image)?.record.id() != record.id() {
             self.image =
                 record.reference.as_ref().map_or_else(|| record.id().to_string(), Reference::familiar);

@@ -3,4 +3,6 @@
 mod architecture;
 mod cli;
 mod kit;
+mod policy;
+mod registries;
 mod registry;
