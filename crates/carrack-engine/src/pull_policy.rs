@@ -74,10 +74,10 @@ impl Engine {
     }
 
     fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Option<ImageRecord>> {
-        let record = match self.find_image(name) {
-            Ok(found) => found.record,
-            Err(error) if error.is_no_such_image() => return Ok(None),
-            Err(error) => return Err(error),
+        let record = match self.images.find_record(name) {
+            Ok((record, _)) => record,
+            Err(carrack_image::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         // A digest of a manifest, not of an index, leaves nothing to choose.
         let is_exact = names_digest(name) && record.target == record.manifest;

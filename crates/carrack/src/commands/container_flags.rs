@@ -174,7 +174,9 @@ impl ContainerFlags {
             observer(Event::Status(&status));
         }
         progress.finish();
-        if engine.find_image(&self.image)?.record.id() != record.id() {
+        // A short name may mean another image here than where it was pulled from.
+        let named = self.image.parse::<Reference>().map(Reference::or_latest).ok();
+        if named != record.reference && engine.find_image(&self.image)?.record.id() != record.id() {
             self.image =
                 record.reference.as_ref().map_or_else(|| record.id().to_string(), Reference::familiar);
         }
