@@ -14,7 +14,7 @@ use carrack_dockerfile::{Dockerfile, RunNetwork};
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::DiffOptions;
 use carrack_oci::{ChainId, Descriptor, DiffId, Platform, Reference, media_type};
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::rooted::Root;
 use carrack_sys::{IoContext, atomic};
 
@@ -162,7 +162,8 @@ pub(crate) struct Workspace<'a> {
     engine: &'a Engine,
     key: SnapshotKey,
     parent: Option<ChainId>,
-    root: Root,
+    /// The mount, while this process has it.
+    root: Option<Root>,
 }
 
 impl Workspace<'_> {
@@ -172,21 +173,20 @@ impl Workspace<'_> {
 
     /// Lets go of the mount while another process has one of the same snapshot: two overlays on one upper folder
     /// would not see each other's changes.
-    pub(crate) fn close(&mut self) -> Result<()> {
-        self.root = Root::open(&self.engine.snapshots.upper_dir(&self.key))?;
-        Ok(())
+    pub(crate) fn close(&mut self) {
+        self.root = None;
     }
 
     /// Takes the mount up again.
     pub(crate) fn reopen(&mut self) -> Result<()> {
-        self.root = self.engine.snapshots.mount(&self.key)?.volatile().open_root()?;
+        self.root = Some(self.engine.snapshots.mount(&self.key)?.volatile().open_root()?);
         Ok(())
     }
 }
 
 impl carrack_build::Workspace for Workspace<'_> {
     fn root(&self) -> &Root {
-        &self.root
+        self.root.as_ref().expect("files of a workspace are used only while it is open")
     }
 }
 
@@ -207,8 +207,8 @@ impl<'a> EngineBackend<'a> {
         for layer in layers {
             let id = ChainId::child(parent.as_ref(), &layer.diff_id);
             if !snapshots.contains(&id)? {
-                let unpacked = self.engine.unpack_blob(&layer.descriptor.digest, &layer.diff_id)?;
-                carrack_snapshot::LayerUnpacker::stack(snapshots, unpacked, parent.as_ref(), &id)?;
+                let unpacked = self.engine.unpack_layer(&layer.descriptor.digest, &layer.diff_id)?;
+                snapshots.stack(unpacked, parent.as_ref(), &id)?;
             }
             parent = Some(id);
         }
@@ -218,13 +218,13 @@ impl<'a> EngineBackend<'a> {
     fn commit_workspace(&mut self, mut workspace: Workspace<'a>, timestamp_unix: i64) -> Result<Layer> {
         let engine = workspace.engine;
         // The mount must be gone before its folder becomes a lower one of others.
-        workspace.close()?;
+        workspace.close();
         let mut writer = engine.content.writer()?;
         let options = DiffOptions { max_mtime: Some(timestamp_unix) };
-        let summary = carrack_layer::diff(&workspace.root, &options, &mut writer)?;
+        let summary = engine.snapshots.diff(&workspace.key, &options, &mut writer)?;
         let (digest, size_bytes) = writer.commit()?;
         let id = ChainId::child(workspace.parent.as_ref(), &summary.diff_id);
-        engine.snapshots.commit(&workspace.key, &id)?;
+        engine.snapshots.commit(&workspace.key, &id, &summary.diff_id)?;
         self.chains.insert(summary.diff_id.clone(), id);
         Ok(Layer {
             diff_id: summary.diff_id,
@@ -240,7 +240,7 @@ impl<'a> EngineBackend<'a> {
             (Some(parent), false) => snapshots.view(&key, parent)?,
             _ => snapshots.prepare(&key, parent.as_ref())?.volatile(),
         };
-        Ok(Workspace { engine: self.engine, key, parent, root: mount.open_root()? })
+        Ok(Workspace { engine: self.engine, key, parent, root: Some(mount.open_root()?) })
     }
 }
 
@@ -260,7 +260,7 @@ impl<'a> Backend for EngineBackend<'a> {
     fn cached(&mut self, key: &CacheKey) -> BackendResult<Option<Outcome>> {
         match self.engine.build_cache().get(key)? {
             Some(Outcome { layer: Some(layer) })
-                if self.engine.content.size(&layer.descriptor.digest)?.is_none() =>
+                if !self.engine.has_layer(&layer.descriptor.digest, &layer.diff_id)? =>
             {
                 Ok(None)
             }

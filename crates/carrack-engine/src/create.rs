@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, NetworkMode, Program};
 use carrack_image::Image;
 use carrack_oci::{ContainerConfig, Empty};
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
 use crate::{Engine, Error, Result};

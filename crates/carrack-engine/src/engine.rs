@@ -7,7 +7,7 @@ use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
 use carrack_image::ImageStore;
-use carrack_snapshot::OverlaySnapshotter;
+use carrack_snapshot::{OverlaySnapshotter, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
-    pub(crate) snapshots: OverlaySnapshotter,
+    pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) containers: ContainerStore,
     pub(crate) registries: Arc<Registries>,
 }
@@ -61,7 +61,7 @@ impl Engine {
         Ok(Self {
             content: ContentStore::open(&root.join("content"))?,
             images: ImageStore::open(&root.join("images"))?.with_short_names(registries.short_names()),
-            snapshots: OverlaySnapshotter::open(&root.join("snapshots"))?,
+            snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             registries,
             environment,

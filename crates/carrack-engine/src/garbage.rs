@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use carrack_image::{Image, reachable_blobs};
 use carrack_oci::{ChainId, Digest};
-use carrack_snapshot::{SnapshotName, Snapshotter};
+use carrack_snapshot::SnapshotName;
 use carrack_sys::lock::Lock;
 
 use crate::{Engine, Result};
@@ -68,6 +68,8 @@ impl Engine {
         for record in self.images.list()? {
             marked.blobs.extend(reachable_blobs(&self.content, &record)?);
             let image = Image::load(&self.content, &record.manifest)?;
+            // The tar of a layer, where the store keeps it: a blob by its diff ID.
+            marked.blobs.extend(image.config.rootfs.diff_ids.iter().map(|diff_id| diff_id.0.clone()));
             marked.chains.extend(image.layers().into_iter().map(|layer| layer.chain_id));
         }
         for entry in self.build_cache().kept()? {

@@ -54,7 +54,7 @@ impl Engine {
         observer(Event::Blob { digest: &digest, phase: Phase::Unpacking });
         let diff_id = DiffId(digest.clone());
         let layer = Descriptor::new(media_type::OCI_LAYER, digest.clone(), size_bytes);
-        let unpacked = self.unpack_blob(&digest, &diff_id)?;
+        let unpacked = self.unpack_layer(&digest, &diff_id)?;
         let config = imported_config(&options, diff_id)?;
         let image = self.write_image(&config, vec![layer])?;
         self.stack_layers(&image, vec![(0, unpacked)])?;

@@ -5,10 +5,8 @@ use std::sync::Mutex;
 
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
-use carrack_layer::compression;
 use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, media_type};
-use carrack_snapshot::{LayerUnpacker, SnapshotKey, Snapshotter, Unpacked};
-use carrack_sys::IoContext;
+use carrack_snapshot::{SnapshotKey, Unpacked};
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
@@ -103,8 +101,8 @@ impl Engine {
     fn missing_layers(&self, image: &Image) -> Result<Vec<MissingLayer>> {
         let mut missing = Vec::new();
         for (position, layer) in image.layers().into_iter().enumerate() {
-            let has_blob = self.content.size(&layer.descriptor.digest)?.is_some();
-            if !has_blob || !self.snapshots.contains(&layer.chain_id)? {
+            let is_here = self.has_layer(&layer.descriptor.digest, layer.diff_id)?;
+            if !is_here || !self.snapshots.contains(&layer.chain_id)? {
                 let (descriptor, diff_id) = (layer.descriptor.clone(), layer.diff_id.clone());
                 missing.push(MissingLayer { position, descriptor, diff_id });
             }
@@ -152,7 +150,7 @@ impl Engine {
         let had_blob =
             self.fetch(origin, &layer.descriptor, &|done| tell(Phase::Transferring { done, total }))?;
         tell(Phase::Unpacking);
-        let unpacked = self.unpack_blob(digest, &layer.diff_id)?;
+        let unpacked = self.unpack_layer(digest, &layer.diff_id)?;
         tell(if had_blob { Phase::Exists } else { Phase::Complete });
         Ok(unpacked)
     }
@@ -174,9 +172,8 @@ impl Engine {
     }
 
     /// Inflates a layer into a folder of its own and checks its diff ID.
-    pub(crate) fn unpack_blob(&self, digest: &Digest, expected: &DiffId) -> Result<Unpacked> {
-        let blob = self.content.open_blob(digest)?;
-        let (_, mut tar) = compression::auto(blob).during("read", self.content.blob_path(digest))?;
+    pub(crate) fn unpack_layer(&self, digest: &Digest, expected: &DiffId) -> Result<Unpacked> {
+        let mut tar = self.open_layer_tar(digest, expected)?;
         let key = SnapshotKey::unique("layer");
         let unpacked = self.snapshots.unpack(&key, &mut tar)?;
         if unpacked.diff_id() != expected {

@@ -6,7 +6,7 @@ use std::path::Path;
 use carrack_container::{Container, ContainerId, Effect, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +22,26 @@ impl Engine {
     pub fn remove_container(&self, text: &str, force: bool) -> Result<()> {
         let container = self.containers.find(text)?;
         self.remove_found(&container, force).operation("remove container", text)
+    }
+
+    /// Removes every container that is not in use; returns their IDs.
+    pub fn prune_containers(&self) -> Result<Vec<ContainerId>> {
+        self.recover()?;
+        let mut removed = Vec::new();
+        for container in self.containers.list()? {
+            let id = container.record.id;
+            if container.state.status.is_active() {
+                continue;
+            }
+            match self.delete_container(&id) {
+                // Somebody has started or removed it meanwhile.
+                Err(Error::Container(
+                    carrack_container::Error::NotFound { .. } | carrack_container::Error::Transition { .. },
+                )) => {}
+                result => removed.push(result.map(|()| id).operation("prune", "containers")?),
+            }
+        }
+        Ok(removed)
     }
 
     fn remove_found(&self, container: &Container, force: bool) -> Result<()> {

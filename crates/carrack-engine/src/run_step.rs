@@ -7,7 +7,7 @@ use carrack_container::attach::{Client, Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{Bind, ContainerId, Effect, HostSettings, NetworkMode, Program, TmpfsMount};
 use carrack_dockerfile::RunNetwork;
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, tree};
@@ -70,7 +70,7 @@ impl Engine {
             files: mounts.files,
         };
         let title = format!("build step {}", task.id.short());
-        workspace.close()?;
+        workspace.close();
         let client = self.start_stage(Task::Step(Box::new(task)), &title)?;
         wait_started(&client)?;
         let exit_code = relay(&client, output)?;

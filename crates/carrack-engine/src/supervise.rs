@@ -9,7 +9,7 @@ use carrack_container::monitor::{Finished, Monitor};
 use carrack_container::{Container, ContainerId, Effect, ProcessId};
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{SnapshotKey, Snapshotter};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::atomic::{self, Durability};
 
 use crate::sandbox::SandboxPlan;

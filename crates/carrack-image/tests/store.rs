@@ -220,11 +220,11 @@ fn a_short_name_is_an_alias_when_no_image_has_it() {
         true => Err("no configuration".to_owned()),
         false => Ok(vec![format!("host.example/team/{text}").parse().unwrap()]),
     }));
-    assert_eq!(store.find("app:1").unwrap().record.id(), other.id());
+    assert_eq!(store.find("app:1").unwrap().record.id(), &other.id());
     assert!(matches!(store.find("app:2"), Err(Error::NotFound { .. })));
     assert!(matches!(store.find("other.example/app:1"), Err(Error::NotFound { .. })), "not a short name");
     store.put(&record(Some("app:1"), &own)).unwrap();
-    assert_eq!(store.find("app:1").unwrap().record.id(), own.id(), "an own name comes first");
+    assert_eq!(store.find("app:1").unwrap().record.id(), &own.id(), "an own name comes first");
     let error = store.find("broken").unwrap_err().to_string();
     assert_eq!(error, "cannot look up the short name broken: no configuration");
 }

@@ -25,4 +25,4 @@ pub use error::{Error, Result};
 pub use key::{KeyError, SnapshotKey};
 pub use mount::Mount;
 pub use overlay::OverlaySnapshotter;
-pub use snapshotter::{LayerUnpacker, SnapshotInfo, SnapshotName, Snapshotter, Unpacked};
+pub use snapshotter::{LayerUnpacker, SnapshotInfo, SnapshotName, Snapshots, Snapshotter, Unpacked};

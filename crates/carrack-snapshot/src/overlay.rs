@@ -19,11 +19,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use carrack_oci::ChainId;
+use carrack_layer::{DiffOptions, DiffSummary};
+use carrack_oci::{ChainId, DiffId};
 use carrack_sys::lock::Lock;
 use carrack_sys::rooted::{Place, Root};
 use carrack_sys::tree::{self, Usage};
@@ -32,7 +34,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::snapshotter::{Staged, files_of};
-use crate::{Error, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshotter};
+use crate::{Error, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter};
 
 mod record;
 mod stack;
@@ -64,27 +66,6 @@ impl OverlaySnapshotter {
         }
         store.clear_staging()?;
         Ok(store)
-    }
-
-    /// Removes what a crash has left in `staging/`, unless somebody is making something there right now.
-    pub fn clear_staging(&self) -> Result<()> {
-        let Some(_lock) = Lock::try_exclusive(&self.root.join("staging.lock"))? else { return Ok(()) };
-        for name in folder_names(&self.root.join("staging"))? {
-            tree::remove_tree(&self.root.join("staging").join(name))?;
-        }
-        Ok(())
-    }
-
-    /// The folder that holds the changes of an active snapshot, for `diff`.
-    pub fn upper_dir(&self, key: &SnapshotKey) -> PathBuf {
-        files_of(&self.active(key))
-    }
-
-    /// A committed snapshot and all that it stands on, itself first.
-    pub fn stack_of(&self, id: &ChainId) -> Result<Vec<ChainId>> {
-        let mut stack = vec![id.clone()];
-        stack.extend(self.committed_record(id)?.ancestors);
-        Ok(stack)
     }
 
     fn active(&self, key: &SnapshotKey) -> PathBuf {
@@ -187,6 +168,22 @@ impl OverlaySnapshotter {
     }
 }
 
+impl Snapshots for OverlaySnapshotter {
+    fn stack_of(&self, id: &ChainId) -> Result<Vec<ChainId>> {
+        let mut stack = vec![id.clone()];
+        stack.extend(self.committed_record(id)?.ancestors);
+        Ok(stack)
+    }
+
+    fn clear_staging(&self) -> Result<()> {
+        let Some(_lock) = Lock::try_exclusive(&self.root.join("staging.lock"))? else { return Ok(()) };
+        for name in folder_names(&self.root.join("staging"))? {
+            tree::remove_tree(&self.root.join("staging").join(name))?;
+        }
+        Ok(())
+    }
+}
+
 impl Snapshotter for OverlaySnapshotter {
     fn contains(&self, id: &ChainId) -> Result<bool> {
         Ok(Record::read(&self.committed(id))?.is_some())
@@ -204,7 +201,14 @@ impl Snapshotter for OverlaySnapshotter {
         Ok(self.mount_of(&self.active(key), &self.active_record(key)?))
     }
 
-    fn commit(&self, key: &SnapshotKey, id: &ChainId) -> Result<()> {
+    fn diff(&self, key: &SnapshotKey, options: &DiffOptions, layer: &mut dyn Write) -> Result<DiffSummary> {
+        if self.active_record(key)?.is_view {
+            return Err(Error::ReadOnly { key: key.clone() });
+        }
+        Ok(carrack_layer::diff(&Root::open(&files_of(&self.active(key)))?, options, layer)?)
+    }
+
+    fn commit(&self, key: &SnapshotKey, id: &ChainId, _layer: &DiffId) -> Result<()> {
         let _lock = self.lock()?;
         let mut record = self.active_record(key)?;
         if record.is_view {

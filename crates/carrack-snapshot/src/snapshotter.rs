@@ -1,9 +1,9 @@
 //! The contracts that every kind of snapshot store fulfils; [`suite`](crate::suite) checks them.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use carrack_layer::Applied;
+use carrack_layer::{Applied, DiffOptions, DiffSummary};
 use carrack_oci::{ChainId, DiffId};
 use carrack_sys::lock::Lock;
 use carrack_sys::tree::{self, Usage};
@@ -25,10 +25,15 @@ pub trait Snapshotter: Send + Sync {
     /// The mount of an active snapshot or a view, as `prepare` or `view` returned it.
     fn mount(&self, key: &SnapshotKey) -> Result<Mount>;
 
+    /// Writes what an active snapshot changed as an OCI layer, an uncompressed tar, to `layer`.
+    ///
+    /// Equal changes give equal bytes. No mount of it may be open.
+    fn diff(&self, key: &SnapshotKey, options: &DiffOptions, layer: &mut dyn Write) -> Result<DiffSummary>;
+
     /// Makes an active snapshot a committed one, durable when this returns; its key is free again.
     ///
-    /// No mount of it may be open. When `id` exists already, the active one is discarded: equal ids mean equal content.
-    fn commit(&self, key: &SnapshotKey, id: &ChainId) -> Result<()>;
+    /// `layer` is the diff ID of [`Snapshotter::diff`], whose tar is in the content store by now. No mount of it may be open. When `id` exists already, the active one is discarded: equal ids mean equal content.
+    fn commit(&self, key: &SnapshotKey, id: &ChainId, layer: &DiffId) -> Result<()>;
 
     /// Removes an active snapshot or a view; one that does not exist is removed already. An open mount of it keeps
     /// working on what is left.
@@ -58,6 +63,15 @@ pub trait LayerUnpacker: Send + Sync {
 
     /// Makes the names of all stacked snapshots durable.
     fn sync(&self) -> Result<()>;
+}
+
+/// All that a store of snapshots can do, whatever its kind.
+pub trait Snapshots: Snapshotter + LayerUnpacker {
+    /// A committed snapshot and all that it stands on, itself first.
+    fn stack_of(&self, id: &ChainId) -> Result<Vec<ChainId>>;
+
+    /// Removes what a crash has left half made, unless somebody is making something right now.
+    fn clear_staging(&self) -> Result<()>;
 }
 
 /// The name of a snapshot.

@@ -5,11 +5,10 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use carrack_layer::{DiffOptions, diff};
+use carrack_layer::DiffOptions;
 use carrack_oci::{ChainId, Digest};
 use carrack_snapshot::suite::{CHECKS, entry, layer};
 use carrack_snapshot::{Error, LayerUnpacker, Mount, OverlaySnapshotter, SnapshotKey, Snapshotter};
-use carrack_sys::rooted::Root;
 
 fn store() -> (tempfile::TempDir, OverlaySnapshotter) {
     let folder = tempfile::tempdir().unwrap();
@@ -112,8 +111,7 @@ fn the_upper_folder_has_all_that_changed() {
     );
     drop(root);
     let mut tar = Vec::new();
-    let upper = Root::open(&store.upper_dir(&key)).unwrap();
-    let summary = diff(&upper, &DiffOptions::default(), &mut tar).unwrap();
+    let summary = store.diff(&key, &DiffOptions::default(), &mut tar).unwrap();
     let mut reader = carrack_layer::tar::Reader::new(tar.as_slice());
     let mut paths = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
