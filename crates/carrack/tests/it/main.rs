@@ -4,4 +4,6 @@ mod architecture;
 mod archives;
 mod cli;
 mod kit;
+mod policy;
+mod registries;
 mod registry;
