@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies};
-use carrack_image::ImageStore;
+use carrack_image::{ImageStore, ListStore};
 use carrack_snapshot::{OverlaySnapshotter, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
+    pub(crate) lists: ListStore,
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) containers: ContainerStore,
 }
@@ -52,7 +53,9 @@ impl Engine {
         let Paths { root, runroot } = &environment.paths;
         Ok(Self {
             content: ContentStore::open(&root.join("content"))?,
-            images: ImageStore::open(&root.join("images"))?,
+            images: ImageStore::open(&root.join("images"))?
+                .with_history(environment.settings.images.history),
+            lists: ListStore::new(root.join("manifests")),
             snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             environment,

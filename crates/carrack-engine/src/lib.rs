@@ -12,21 +12,27 @@ mod event;
 mod exec;
 mod garbage;
 mod host_files;
+mod image_filter;
+mod image_tree;
+mod image_usage;
 mod images;
 mod import;
 mod inspect;
 mod layers;
 mod login;
 mod logs;
+mod manifest_lists;
 mod mount_points;
 mod network;
 mod origin;
 mod ports;
+mod prune_images;
 mod pull;
 mod push;
 mod remove;
 mod run_step;
 mod sandbox;
+mod search;
 mod settings;
 mod signal;
 mod spec;
@@ -41,7 +47,7 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
-pub use carrack_image::ImageRecord;
+pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_image::transport::Location;
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
@@ -50,13 +56,19 @@ pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
 pub use exec::ExecRequest;
-pub use images::Removed;
+pub use garbage::Collected;
+pub use image_filter::{ImageFilters, parse_time};
+pub use image_tree::{ImageTree, TreeLayer};
+pub use image_usage::ImageUsage;
+pub use images::{RemoveOptions, Removed};
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
+pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
 pub use ports::{parse_ports, port_text};
+pub use prune_images::{Pruned, PruneImages};
 pub use pull::Pulled;
 pub use settings::{
-    BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
+    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
 };
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;

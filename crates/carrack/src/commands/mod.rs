@@ -6,6 +6,10 @@ mod completion;
 mod container_flags;
 mod create;
 mod exec;
+mod image_exists;
+mod image_log;
+mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod inspect;
@@ -13,6 +17,7 @@ mod kill;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod manual;
 mod ps;
 mod pull;
@@ -21,6 +26,7 @@ mod registry;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stop;
 mod tag;
@@ -62,6 +68,7 @@ pub const ALL: &[Entry] = &[
     entry::<rm::Rm>("rm", "Remove containers", rm::EXAMPLES),
     entry::<rmi::Rmi>("rmi", "Remove images", rmi::EXAMPLES),
     entry::<run::Run>("run", "Run a command in a new container", run::EXAMPLES),
+    entry::<search::Search>("search", "Search the catalogue of a registry", search::EXAMPLES),
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
     entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
@@ -70,8 +77,20 @@ pub const ALL: &[Entry] = &[
     entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
 ];
 
-/// `carrack image inspect`
-pub const IMAGE_INSPECT: Entry = entry::<inspect::ImageInspect>("inspect", "Show all details of images", "");
+/// Commands of `carrack image` that do not stand alone.
+pub const IMAGE_ONLY: [Entry; 5] = [
+    entry::<image_exists::Exists>("exists", "Tell by the exit code whether an image is here", ""),
+    entry::<inspect::ImageInspect>("inspect", "Show all details of images", ""),
+    entry::<image_log::Log>("log", "Show what a name has meant before", image_log::EXAMPLES),
+    entry::<image_prune::Prune>("prune", "Remove unused images", image_prune::EXAMPLES),
+    entry::<image_tree::Tree>(
+        "tree",
+        "Show the layers of an image, what is shared and what is wasted",
+        image_tree::EXAMPLES,
+    ),
+];
+/// `carrack manifest ...`
+pub const MANIFEST: [Entry; 9] = manifest::ENTRIES;
 /// `carrack container inspect`
 pub const CONTAINER_INSPECT: Entry =
     entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");

@@ -2,5 +2,7 @@
 
 mod architecture;
 mod cli;
+mod images;
 mod kit;
+mod manifest;
 mod registry;
