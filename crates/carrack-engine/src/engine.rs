@@ -53,8 +53,7 @@ impl Engine {
         let Paths { root, runroot } = &environment.paths;
         Ok(Self {
             content: ContentStore::open(&root.join("content"))?,
-            images: ImageStore::open(&root.join("images"))?
-                .with_history(environment.settings.images.history),
+            images: ImageStore::open(&root.join("images"))?.with_history(environment.settings.images.history),
             lists: ListStore::new(root.join("manifests")),
             snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,

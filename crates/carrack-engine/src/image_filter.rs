@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn patterns_mean_short_and_full_names() {
         let name: Reference = "docker.io/library/app:1.2".parse().unwrap();
-        for pattern in ["app", "app:1.2", "app:*", "a*", "*:1.2", "docker.io/library/app", "docker.io/*/app"] {
+        for pattern in ["app", "app:1.2", "app:*", "a*", "*:1.2", "docker.io/library/app", "docker.io/*/app"]
+        {
             assert!(is_named(pattern, &name), "{pattern}");
         }
         for pattern in ["app:1.3", "docker.io/*", "ap", "*/app"] {

@@ -30,6 +30,7 @@ mod prune_images;
 mod pull;
 mod push;
 mod remove;
+mod rename;
 mod run_step;
 mod sandbox;
 mod search;
@@ -47,8 +48,8 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
-pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_image::transport::Location;
+pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
 pub use create::ContainerRequest;
@@ -64,11 +65,12 @@ pub use images::{RemoveOptions, Removed};
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
-pub use ports::{parse_ports, port_text};
-pub use prune_images::{Pruned, PruneImages};
+pub use ports::{container_side, host_side, parse_ports, port_text};
+pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
 pub use settings::{
-    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
+    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
+    StorageSettings,
 };
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;

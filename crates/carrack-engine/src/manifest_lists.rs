@@ -143,11 +143,7 @@ impl Engine {
     }
 
     /// Sets annotations of a list itself.
-    pub fn annotate_index(
-        &self,
-        name: &str,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<ManifestList> {
+    pub fn annotate_index(&self, name: &str, annotations: &BTreeMap<String, String>) -> Result<ManifestList> {
         let annotate = |list: &mut ManifestList| {
             list.index.annotations.get_or_insert_default().extend(annotations.clone());
             Ok(())
@@ -257,9 +253,7 @@ impl Engine {
             let child = reference.at(entry.digest.clone());
             match list.sources.get(&entry.digest) {
                 Some(ListSource::Registry(from)) => self.copy_entry(entry, from, &child, observer),
-                _ => {
-                    self.push_to_registry(&Image::load(&self.content, &bare(entry))?, &child, observer)
-                }
+                _ => self.push_to_registry(&Image::load(&self.content, &bare(entry))?, &child, observer),
             }
             .operation("push", &entry.digest)?;
         }
@@ -453,9 +447,7 @@ fn list_name(name: &str) -> Result<Reference> {
     let reference: Reference = name.parse()?;
     match reference.digest() {
         None => Ok(reference.or_latest()),
-        Some(_) => {
-            Err(Error::refused(format!("expected a name with a tag, got {name:?} with a digest"), ""))
-        }
+        Some(_) => Err(Error::refused(format!("expected a name with a tag, got {name:?} with a digest"), "")),
     }
 }
 

@@ -72,7 +72,12 @@ impl Engine {
         Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
     }
 
-    pub(crate) fn push_to_registry(&self, image: &Image, reference: &Reference, observer: Observer<'_>) -> Result<()> {
+    pub(crate) fn push_to_registry(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        observer: Observer<'_>,
+    ) -> Result<()> {
         let client = self.registry_client()?;
         let blobs: Vec<&Descriptor> = image.manifest.layers.iter().chain([&image.manifest.config]).collect();
         let upload = Upload { engine: self, client: &client, reference, observer };

@@ -50,9 +50,8 @@ impl NameLogs {
         }
         let mut entries = self.read(reference)?;
         // A crash may have noted the same already.
-        let is_same = |entry: &LogEntry| {
-            entry.record.id() == displaced.id() && entry.record.tagged == displaced.tagged
-        };
+        let is_same =
+            |entry: &LogEntry| entry.record.id() == displaced.id() && entry.record.tagged == displaced.tagged;
         entries.retain(|entry| !is_same(entry));
         entries.push(LogEntry { record: displaced.clone(), replaced: Some(now) });
         entries.drain(..entries.len().saturating_sub(self.room));

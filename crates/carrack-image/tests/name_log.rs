@@ -92,8 +92,7 @@ fn the_log_is_bounded() {
     for number in 0..8 {
         store.put(&record(Some("app"), &number.to_string())).unwrap();
     }
-    let expected: Vec<_> =
-        ["7", "6", "5", "4"].map(|content| record(None, content).config_digest).to_vec();
+    let expected: Vec<_> = ["7", "6", "5", "4"].map(|content| record(None, content).config_digest).to_vec();
     assert_eq!(ids(&store, "app"), expected);
     store.with_history(0).put(&record(Some("app"), "8")).unwrap();
     assert_eq!(log_file(&folder), None);

@@ -1,18 +1,15 @@
-//! A question before something is lost.
+//! The question before something is deleted, as Docker asks it.
 
-use std::io;
+use std::io::{self, BufRead};
 
 use crate::failure::{Failure, Result};
 use crate::output::print;
 
-/// Prints a warning and asks as Docker does; anything but yes ends the command with exit code 1.
-pub fn confirm(warning: &str) -> Result<()> {
-    print(format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] "))?;
+/// Says what will happen and asks; anything but `y` or `yes` is a no, the end of the input too.
+pub fn confirm(what: &str) -> Result<bool> {
+    print(format!("WARNING! {what}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
+    let read = io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::message(format!("cannot read the answer: {error}")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::message("cancelled: nothing was removed")),
-    }
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

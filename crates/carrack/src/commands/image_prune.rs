@@ -33,8 +33,8 @@ impl Command for Prune {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
         let request = PruneImages { all: self.all, filters: engine.image_filters(&self.filters)? };
-        if !self.force {
-            confirm(&self.warning())?;
+        if !self.force && !confirm(&self.warning())? {
+            return Ok(0);
         }
         let pruned = engine.prune_images(&request)?;
         if !pruned.removed.is_empty() {

@@ -70,7 +70,6 @@ pub fn line(removed: &Removed) -> String {
 }
 
 fn all_ids(engine: &Engine) -> Result<Vec<String>> {
-    let ids: BTreeSet<String> =
-        engine.list_images()?.iter().map(|record| record.id().to_string()).collect();
+    let ids: BTreeSet<String> = engine.list_images()?.iter().map(|record| record.id().to_string()).collect();
     Ok(ids.into_iter().collect())
 }

@@ -56,8 +56,7 @@ impl Command for Search {
             let repository: Reference = self.term.parse()?;
             let name = repository.repository().to_string();
             let tags = engine.list_tags(&repository, self.limit)?;
-            let rows: Vec<Value> =
-                tags.into_iter().map(|tag| json!({"Name": name, "Tag": tag})).collect();
+            let rows: Vec<Value> = tags.into_iter().map(|tag| json!({"Name": name, "Tag": tag})).collect();
             print_list(&rows, TAG_COLUMNS, self.format.as_deref())?;
             return Ok(0);
         }
@@ -98,9 +97,7 @@ fn admits_plain(filter: &str) -> Result<bool> {
     let (key, value) = filter.split_once('=').unwrap_or((filter, "true"));
     match key {
         "stars" => value.parse::<u64>().map(|stars| stars == 0).map_err(|_| wrong()),
-        "is-official" | "is-automated" => {
-            value.parse::<bool>().map(|wanted| !wanted).map_err(|_| wrong())
-        }
+        "is-official" | "is-automated" => value.parse::<bool>().map(|wanted| !wanted).map_err(|_| wrong()),
         _ => Err(wrong()),
     }
 }

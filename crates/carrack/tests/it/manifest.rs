@@ -168,10 +168,10 @@ fn search_reads_the_catalogue() {
     assert_eq!(search(&["--filter", "stars=1"], "app"), "");
     assert_eq!(search(&[], "nothing"), "");
     let tags = store.carrack(["search", "--list-tags", &format!("{address}/team/app")]).line();
-    assert_eq!(tags.lines().skip(1).map(|line| line.split_whitespace().last()).collect::<Vec<_>>(), [
-        Some("1"),
-        Some("2")
-    ]);
+    assert_eq!(
+        tags.lines().skip(1).map(|line| line.split_whitespace().last()).collect::<Vec<_>>(),
+        [Some("1"), Some("2")]
+    );
     let hub = store.carrack(["search", "app"]).code(1);
     assert!(hub.stderr.contains("docker.io") && hub.stderr.contains("no catalogue"), "{}", hub.stderr);
     store.carrack(["search", "--filter", "colour=red", "x"]).code(125);
