@@ -54,10 +54,8 @@ impl ImageFilters {
             "dangling" => self.dangling = truth,
             "readonly" => self.readonly = truth,
             "containers" => self.in_use = truth,
-            "reference" => {
-                name_matches(value, "")?;
-                self.references.push(value.to_owned());
-            }
+            "reference" if name_matches(value, "").is_err() => return refuse("a pattern as in app:1.*"),
+            "reference" => self.references.push(value.to_owned()),
             "id" => self.ids.push(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
             "label" | "label!" => self.labels.push(Label::new(value, key == "label")),
             "before" => self.made_before(engine.images.find(value)?.record.created_unix),

@@ -114,7 +114,7 @@ fn a_crash_between_log_and_record_is_not_seen() {
     let at_three = fs::read(log_file(&folder).unwrap()).unwrap();
     assert_ne!(at_two, at_three);
     // The log has been written, the record has not.
-    for (path, _) in records(&folder).into_iter().map(|(bytes, path)| (path, bytes)) {
+    for (_, path) in records(&folder) {
         fs::remove_file(path).unwrap();
     }
     for (bytes, path) in &before {
@@ -130,8 +130,8 @@ fn a_crash_between_log_and_record_is_not_seen() {
 fn an_old_record_without_a_time_has_a_log_all_the_same() {
     let (folder, store) = store();
     store.put(&record(Some("app"), "one")).unwrap();
-    let file = fs::read_dir(folder.path().join("images")).unwrap().flatten().map(|entry| entry.path());
-    let file = file.filter(|path| path.extension().is_some_and(|ending| ending == "json")).next().unwrap();
+    let mut files = fs::read_dir(folder.path().join("images")).unwrap().flatten().map(|entry| entry.path());
+    let file = files.find(|path| path.extension().is_some_and(|ending| ending == "json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     json.as_object_mut().unwrap().remove("tagged").expect("it has a time");
     fs::write(&file, json.to_string()).unwrap();

@@ -1,6 +1,6 @@
 //! `carrack image prune`
 
-use carrack_engine::PruneImages;
+use carrack_engine::{PruneImages, Removed};
 use clap::Args;
 
 use super::Command;
@@ -39,12 +39,16 @@ impl Command for Prune {
         let pruned = engine.prune_images(&request)?;
         if !pruned.removed.is_empty() {
             print_line("Deleted Images:")?;
+            for removed in &pruned.removed {
+                match removed {
+                    Removed::Untagged(name) => print_line(format_args!("untagged: {name}"))?,
+                    Removed::Deleted(id) => print_line(format_args!("deleted: {id}"))?,
+                }
+            }
+            print_line("")?;
         }
-        for removed in &pruned.removed {
-            print_line(super::rmi::line(removed))?;
-        }
-        let bytes = pruned.collected.bytes;
-        print_line(format_args!("\nTotal reclaimed space: {} ({bytes} bytes)", units::format_bytes(bytes)))?;
+        let reclaimed = units::format_bytes(pruned.collected.bytes);
+        print_line(format_args!("Total reclaimed space: {reclaimed}"))?;
         Ok(0)
     }
 }

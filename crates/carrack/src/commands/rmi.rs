@@ -62,7 +62,7 @@ impl Command for Rmi {
 }
 
 /// What was removed, in Docker's words.
-pub fn line(removed: &Removed) -> String {
+fn line(removed: &Removed) -> String {
     match removed {
         Removed::Untagged(name) => format!("Untagged: {name}"),
         Removed::Deleted(id) => format!("Deleted: {id}"),
