@@ -4,13 +4,17 @@
 
 mod build;
 mod build_cache;
+mod commit;
 mod create;
 mod download;
 mod engine;
 mod error;
 mod event;
 mod exec;
+mod export;
+mod freeze;
 mod garbage;
+mod history;
 mod host_files;
 mod image_filter;
 mod image_tree;
@@ -19,6 +23,7 @@ mod images;
 mod import;
 mod inspect;
 mod layers;
+mod load;
 mod login;
 mod logs;
 mod manifest_lists;
@@ -33,6 +38,7 @@ mod remove;
 mod rename;
 mod run_step;
 mod sandbox;
+mod save;
 mod search;
 mod settings;
 mod signal;
@@ -48,26 +54,35 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
+pub use carrack_image::ImageRecord;
 pub use carrack_image::transport::Location;
+pub use carrack_image::transport::{Location, Output};
 pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
+pub use commit::{CommitRequest, Format};
 pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
 pub use exec::ExecRequest;
 pub use garbage::Collected;
+pub use history::HistoryRow;
 pub use image_filter::{ImageFilters, parse_time};
 pub use image_tree::{ImageTree, TreeLayer};
 pub use image_usage::ImageUsage;
+pub use images::Removed;
 pub use images::{RemoveOptions, Removed};
 pub use import::ImportOptions;
+pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
+pub use inspect::{network_text, status_text};
+pub use load::{LoadInput, Loaded};
 pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
 pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
+pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
     BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
     StorageSettings,
