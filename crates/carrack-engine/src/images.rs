@@ -88,6 +88,13 @@ impl Engine {
         Ok(untagged)
     }
 
+    /// Removes what `name` names, then deletes what nothing names any more.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let removed = self.remove_records(name, force).operation("remove image", name)?;
+        self.collect_garbage()?;
+        Ok(removed)
+    }
+
     /// Removes what each of `names` names, then deletes what nothing names any more. Each result is told to `report`
     /// at once; one that fails does not keep the others.
     pub fn remove_images(

@@ -54,8 +54,6 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
-pub use carrack_image::ImageRecord;
-pub use carrack_image::transport::Location;
 pub use carrack_image::transport::{Location, Output};
 pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_registry as registry;
@@ -71,11 +69,8 @@ pub use history::HistoryRow;
 pub use image_filter::{ImageFilters, parse_time};
 pub use image_tree::{ImageTree, TreeLayer};
 pub use image_usage::ImageUsage;
-pub use images::Removed;
 pub use images::{RemoveOptions, Removed};
 pub use import::ImportOptions;
-pub use import::ImportOptions;
-pub use inspect::{network_text, status_text};
 pub use inspect::{network_text, status_text};
 pub use load::{LoadInput, Loaded};
 pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
