@@ -16,6 +16,9 @@ mod freeze;
 mod garbage;
 mod history;
 mod host_files;
+mod image_filter;
+mod image_tree;
+mod image_usage;
 mod images;
 mod import;
 mod inspect;
@@ -23,10 +26,12 @@ mod layers;
 mod load;
 mod login;
 mod logs;
+mod manifest_lists;
 mod mount_points;
 mod network;
 mod origin;
 mod ports;
+mod prune_images;
 mod pull;
 mod pull_policy;
 mod push;
@@ -36,6 +41,7 @@ mod rename;
 mod run_step;
 mod sandbox;
 mod save;
+mod search;
 mod settings;
 mod signal;
 mod spec;
@@ -51,8 +57,8 @@ pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
 pub use carrack_distribution::RegistryFiles;
-pub use carrack_image::ImageRecord;
 pub use carrack_image::transport::{Location, Output};
+pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
 pub use commit::{CommitRequest, Format};
@@ -61,18 +67,25 @@ pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
 pub use exec::ExecRequest;
+pub use garbage::Collected;
 pub use history::HistoryRow;
-pub use images::Removed;
+pub use image_filter::{ImageFilters, parse_time};
+pub use image_tree::{ImageTree, TreeLayer};
+pub use image_usage::ImageUsage;
+pub use images::{RemoveOptions, Removed};
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use load::{LoadInput, Loaded};
+pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
 pub use ports::{container_side, host_side, parse_ports, port_text};
+pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
 pub use pull_policy::PullPolicy;
 pub use registries::RegistryAccess;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
-    BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
+    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
+    StorageSettings,
 };
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;
