@@ -28,5 +28,5 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export BENCH_IMAGES=${BENCH_IMAGES:-$here/../target/bench-images${BENCH_SMALL:+-small}}
 mkdir -p "$BENCH_IMAGES" || exit 1
 BENCH_IMAGES=$(cd "$BENCH_IMAGES" && pwd)
-python3 -B "$here/store_images.py" "$BENCH_IMAGES" || exit 1
+unshare --mount --propagation private python3 -B "$here/store_images.py" "$BENCH_IMAGES" || exit 1
 run_private store.py "$@"
