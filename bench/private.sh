@@ -21,6 +21,7 @@ cleanup() {
     trap '' INT TERM
     if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null; wait "$child" 2>/dev/null; fi
     [ -n "$work" ] || return
+    if [ -n "${BENCH_KEEP:-}" ] && [ -s "$work/samples" ]; then cat "$work/samples" >> "$BENCH_KEEP"; fi
     # A detached loop device or overlay lets go of its files a moment after the namespace has ended.
     for _ in 1 2 3 4 5; do rm -rf --one-file-system "$work" 2>/dev/null && break; sleep 0.5; done
     # The place of the folder in the tree of the peers.
@@ -81,6 +82,5 @@ run_private() {
     wait "$child"
     local status=$?
     child=
-    if [ -n "${BENCH_KEEP:-}" ] && [ -s "$work/samples" ]; then cat "$work/samples" >> "$BENCH_KEEP"; fi
     exit "$status"
 }
