@@ -16,9 +16,11 @@ test: build       ## every test, against the same static binary
 	scripts/setup.sh test
 	cargo nextest run --release --locked --workspace
 
-bench: build      ## ours, the peers and the floor in one run
+bench: build      ## ours, the peers and the floor in one run; PEERS=DIR for those of bench/peers.sh
 	scripts/setup.sh bench
+	cargo build --release --locked --package carrack-floor
 	bench/run.sh $(CARRACK)
+	bench/store.sh $(CARRACK)
 
 lint:             ## formatting, clippy, licences and sources of dependencies
 	scripts/setup.sh lint
