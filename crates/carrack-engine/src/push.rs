@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::sync::Mutex;
 
 use carrack_distribution::{Client, Pushed};
 use carrack_image::transport::{Location, Root};
 use carrack_image::{Image, ImageRecord};
-use carrack_layer::compression::GzipWriter;
+use carrack_layer::compression::Method;
 use carrack_oci::{Descriptor, Digest, Manifest, Reference, media_type};
 use carrack_sys::IoContext;
 
@@ -64,9 +63,11 @@ impl Engine {
     fn compress_layer(&self, layer: &Descriptor, observer: Observer<'_>) -> Result<Descriptor> {
         observer(Event::Blob { digest: &layer.digest, phase: Phase::Compressing });
         let mut tar = self.content.open_blob(&layer.digest)?;
-        let mut gzip = GzipWriter::new(self.content.writer()?);
-        io::copy(&mut tar, &mut gzip).during("compress", self.content.blob_path(&layer.digest))?;
-        let writer = gzip.finish().during("compress", self.content.blob_path(&layer.digest))?;
+        let mut writer = self.content.writer()?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Method::DEFAULT_GZIP
+            .compress(&mut tar, &mut writer, threads)
+            .during("compress", self.content.blob_path(&layer.digest))?;
         let (digest, size_bytes) = writer.commit()?;
         observer(Event::Blob { digest: &layer.digest, phase: Phase::Complete });
         Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))

@@ -9,6 +9,7 @@ use carrack_image::transport::{
     self, ArchiveFormat, ArchiveWriter, Destination, LayoutWriter, Location, Root, Source,
 };
 use carrack_image::{Error, Result};
+use carrack_layer::compression::Method;
 use carrack_oci::{Descriptor, Digest};
 use carrack_testkit::{ImageFixture, LayerFormat, TarWriter};
 use serde_json::json;
@@ -153,10 +154,8 @@ fn an_archive_may_be_compressed_or_a_pipe() {
         tar.file("manifest.json", &manifest_json(json!(["one/layer.tar", "two/layer.tar"])));
     });
     let tar = fs::read(&path).unwrap();
-    let compressed = carrack_layer::compression::GzipWriter::new(Vec::new());
-    let mut compressed = compressed;
-    compressed.write_all(&tar).unwrap();
-    fs::write(&path, compressed.finish().unwrap()).unwrap();
+    let mut compressed = fs::File::create(&path).unwrap();
+    Method::DEFAULT_GZIP.compress(&mut &tar[..], &mut compressed, 1).unwrap();
     assert_eq!(transport::open(&path, folder.path()).unwrap().root().unwrap().0, image.manifest());
     let (reader, mut writer) = io::pipe().unwrap();
     let thread = std::thread::spawn(move || writer.write_all(&tar));
