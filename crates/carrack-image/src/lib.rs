@@ -4,6 +4,7 @@
 mod error;
 mod find;
 mod image;
+mod origins;
 mod reach;
 mod record;
 mod store;
@@ -12,6 +13,7 @@ pub mod transport;
 pub use error::{Error, Result};
 pub use find::{Found, MatchedBy};
 pub use image::{Image, Layer};
+pub use origins::{LayerOrigin, LayerOrigins};
 pub use reach::reachable_blobs;
 pub use record::ImageRecord;
 pub use store::ImageStore;
