@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies};
-use carrack_image::ImageStore;
+use carrack_image::{ImageStore, LayerOrigins};
 use carrack_snapshot::{OverlaySnapshotter, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
+    pub(crate) origins: LayerOrigins,
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) containers: ContainerStore,
 }
@@ -53,6 +54,7 @@ impl Engine {
         Ok(Self {
             content: ContentStore::open(&root.join("content"))?,
             images: ImageStore::open(&root.join("images"))?,
+            origins: LayerOrigins::open(&root.join("layer-origins"))?,
             snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             environment,

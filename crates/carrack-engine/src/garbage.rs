@@ -42,6 +42,8 @@ impl Engine {
                 self.content.delete(&digest)?;
             }
         }
+        let is_named = |digest: &Digest| marked.blobs.contains(digest);
+        self.origins.retain(|origin| is_named(&origin.digest) || is_named(&origin.diff_id.0))?;
         self.snapshots.clear_staging()?;
         Ok(self.content.clear_ingests()?)
     }

@@ -4,6 +4,7 @@
 
 mod build;
 mod build_cache;
+mod copy;
 mod create;
 mod download;
 mod engine;
@@ -33,7 +34,9 @@ mod spec;
 mod stage;
 mod start;
 mod stop;
+mod stream;
 mod supervise;
+mod transfer;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
@@ -43,8 +46,10 @@ pub use carrack_container::{
 };
 pub use carrack_image::ImageRecord;
 pub use carrack_image::transport::Location;
+pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
+pub use copy::{CopyOptions, Place};
 pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
@@ -55,6 +60,7 @@ pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use ports::{parse_ports, port_text};
 pub use pull::Pulled;
+pub use push::{PushCompression, PushOptions};
 pub use settings::{
     BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
 };

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
-use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, media_type};
+use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
 use carrack_snapshot::{SnapshotKey, Unpacked};
 
+use crate::copy::choose;
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
 use crate::origin::Origin;
@@ -41,23 +42,33 @@ struct MissingLayer {
 impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
-        let pulled = self.pull_image(location, platform, observer);
+        let pulled = Origin::open(self, location)
+            .and_then(|origin| self.pull_from(&origin, platform, origin.name(), observer));
         self.clear_after_refusal(pulled).operation("pull", location)
     }
 
-    fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
+    /// Pulls the image at `origin` and records it under `name`.
+    pub(crate) fn pull_from(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        name: Option<Reference>,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
         let _operation = self.operation()?;
-        let origin = Origin::open(self, location)?;
-        let plan = self.plan_pull(&origin, platform)?;
+        let plan = self.plan_pull(origin, platform)?;
         for layer in &plan.image.manifest.layers {
             let is_missing = plan.layers.iter().any(|missing| missing.descriptor.digest == layer.digest);
             let phase = if is_missing { Phase::Waiting } else { Phase::Exists };
             observer(Event::Blob { digest: &layer.digest, phase });
         }
         let is_new = !plan.layers.is_empty();
-        let unpacked = self.fetch_layers(&origin, &plan.layers, observer)?;
+        let unpacked = self.fetch_layers(origin, &plan.layers, observer)?;
         self.stack_layers(&plan.image, unpacked)?;
-        let record = ImageRecord::new(origin.name(), plan.target, &plan.image);
+        if let Some(repository) = origin.repository() {
+            self.note_repository(&plan.image, repository)?;
+        }
+        let record = ImageRecord::new(name, plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
         self.put_record(&record)?;
         Ok(Pulled { record, is_new })
@@ -70,13 +81,7 @@ impl Engine {
         let (descriptor, bytes) = match Document::parse(&target.media_type, &bytes)? {
             Document::Manifest(_) => (target.clone(), bytes),
             Document::Index(index) => {
-                let entry = index.choose(platform).ok_or_else(|| {
-                    let offered = index.platforms().join(", ");
-                    Error::refused(
-                        format!("no image for {platform}: the index has {offered}"),
-                        "choose one with --platform",
-                    )
-                })?;
+                let entry = choose(&index, platform)?;
                 let bytes = origin.manifest(entry)?;
                 self.content.put(&bytes)?;
                 (Descriptor { platform: None, annotations: None, ..entry.clone() }, bytes)
@@ -150,7 +155,7 @@ impl Engine {
     }
 
     /// Brings a blob into the content store; tells whether it was there.
-    fn fetch(
+    pub(crate) fn fetch(
         &self,
         origin: &Origin,
         descriptor: &Descriptor,

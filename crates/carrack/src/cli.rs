@@ -95,7 +95,7 @@ fn find(name: &str) -> Entry {
 
 fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
-    let same = ["build", "import", "pull", "push", "tag", "untag"].map(find);
+    let same = ["build", "copy", "import", "pull", "push", "tag", "untag"].map(find);
     renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
 }
 
