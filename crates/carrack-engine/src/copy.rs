@@ -101,6 +101,7 @@ impl Engine {
     ) -> Result<Digest> {
         let origin = Origin::open(self, source)?;
         let documents = Documents::select(&origin, options)?;
+        documents.refuse_several(destination)?;
         let from_origin = |descriptor| PlannedBlob { descriptor, supply: Supply::Origin };
         let plan = TransferPlan {
             blobs: without_doubles(documents.blobs()?.into_iter().map(from_origin)),
@@ -139,6 +140,7 @@ impl Engine {
             ),
             other => other,
         })?;
+        documents.refuse_several(destination)?;
         let target = Target::open(self, destination)?;
         let finder = LayerFinder::new(self);
         let mut blobs = Vec::new();
@@ -288,6 +290,17 @@ impl Documents {
                 Err(Error::refused(format!("expected at most {MAX_DOCUMENTS_BYTES} bytes of manifests"), ""))
             }
             false => Ok(()),
+        }
+    }
+
+    /// Docker's archive has no place for an index.
+    fn refuse_several(&self, destination: &Location) -> Result<()> {
+        match destination {
+            Location::DockerArchive { .. } if self.0.len() > 1 => Err(Error::refused(
+                "a Docker archive holds images of one platform, expected a place for an index",
+                "choose one with --platform, or copy to an oci-archive:",
+            )),
+            _ => Ok(()),
         }
     }
 

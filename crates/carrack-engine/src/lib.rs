@@ -26,6 +26,7 @@ mod ports;
 mod pull;
 mod push;
 mod remove;
+mod rename;
 mod run_step;
 mod sandbox;
 mod settings;
@@ -58,7 +59,7 @@ pub use exec::ExecRequest;
 pub use images::Removed;
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
-pub use ports::{parse_ports, port_text};
+pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use pull::Pulled;
 pub use push::{PushCompression, PushOptions};
 pub use settings::{

@@ -100,8 +100,16 @@ fn image_group() -> Vec<Entry> {
 }
 
 fn container_group() -> Vec<Entry> {
-    let same = ["create", "exec", "kill", "logs", "rm", "run", "start", "stop", "wait"].map(find);
-    [find("ps").named("ls")].into_iter().chain(same).chain([commands::CONTAINER_INSPECT]).collect()
+    let same = [
+        "attach", "create", "exec", "kill", "logs", "port", "rename", "restart", "rm", "run", "start",
+        "stop", "wait",
+    ]
+    .map(find);
+    [find("ps").named("ls")]
+        .into_iter()
+        .chain(same)
+        .chain([commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
+        .collect()
 }
 
 fn builder_group() -> Vec<Entry> {

@@ -2,5 +2,7 @@
 
 mod architecture;
 mod cli;
+mod copy;
 mod kit;
+mod push;
 mod registry;
