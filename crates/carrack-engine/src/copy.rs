@@ -190,7 +190,7 @@ impl Engine {
         if reference.digest().is_some() {
             return Err(Error::refused(format!("expected a name with a tag, got {name}"), ""));
         }
-        let _operation = self.operation()?;
+        let operation = self.operation()?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let copied = Origin::open(self, source).and_then(|origin| {
             if options.is_all {
@@ -199,7 +199,8 @@ impl Engine {
             let pulled = self.pull_from(&origin, &platform, Some(reference.or_latest()), observer)?;
             Ok(if options.is_all { pulled.record.target.digest } else { pulled.record.manifest.digest })
         });
-        drop(_operation);
+        // Collection needs the lock alone.
+        drop(operation);
         self.clear_after_refusal(copied)
     }
 

@@ -4,12 +4,13 @@
 //! Whoever needs the exact bytes of a compressed layer asks [`LayerFinder`]: they are kept, or made again from the tar
 //! by the recipe they were made by, or fetched from a repository that had them. All three are verified.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
-use carrack_distribution::Client;
+use carrack_distribution::{Class, Client};
 use carrack_image::{Image, LayerOrigin};
 use carrack_layer::compression::{self, Method};
 use carrack_oci::{Descriptor, DiffId, Digest, Repository};
@@ -37,11 +38,13 @@ pub(crate) struct LayerFinder<'a> {
     engine: &'a Engine,
     /// Made when the first repository is asked.
     client: Mutex<Option<Arc<Client>>>,
+    /// Registries that did not answer once: each further question would wait as long.
+    silent: Mutex<HashSet<String>>,
 }
 
 impl<'a> LayerFinder<'a> {
     pub fn new(engine: &'a Engine) -> Self {
-        Self { engine, client: Mutex::default() }
+        Self { engine, client: Mutex::default(), silent: Mutex::default() }
     }
 
     /// Where the bytes of a layer are on this machine.
@@ -61,12 +64,19 @@ impl<'a> LayerFinder<'a> {
     /// The first repository that had the layer and still says so. One that cannot be asked counts as one without it.
     pub fn find_elsewhere(&self, layer: &Descriptor) -> Result<Option<LayerBytes>> {
         let Some(origin) = self.engine.origins.get(&layer.digest)? else { return Ok(None) };
+        let mut silent = self.silent.lock().expect("no thread panics with the lock");
         for repository in origin.repositories {
+            if silent.contains(repository.registry()) {
+                continue;
+            }
             match self.client()?.blob_exists(&repository, layer) {
                 Ok(true) => return Ok(Some(LayerBytes::Repository(repository))),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::info!(%error, layer = %layer.digest, "cannot ask where the layer came from")
+                    tracing::info!(%error, layer = %layer.digest, "cannot ask where a layer came from");
+                    if matches!(error.class(), Class::Unreachable | Class::Tls) {
+                        silent.insert(repository.registry().to_owned());
+                    }
                 }
             }
         }

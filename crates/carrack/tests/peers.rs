@@ -212,7 +212,9 @@ fn peers_read_zstd_layers_and_an_index_that_carrack_copied() {
     assert_eq!(store.carrack(["copy", "-q", &name, &copied]).line(), digest);
     let layout = store.path().join("index");
     let entry = |architecture: &str| {
-        let image = ImageFixture::new().layer("/a \"a\"").configure(|config| config.architecture = architecture.into());
+        let image = ImageFixture::new()
+            .layer("/a \"a\"")
+            .configure(|config| config.architecture = architecture.into());
         let entry = serde_json::to_value(image.write_layout(&layout, "x")).unwrap();
         let platform = serde_json::json!({"os": "linux", "architecture": architecture});
         serde_json::json!({"mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"], "platform": platform})

@@ -86,7 +86,8 @@ fn an_index_is_copied_with_all_its_images_or_with_one() {
     assert_ne!(one, expected);
     let refused = store.carrack(["copy", "--all", &source, &places.at("docker-archive", "no.tar")]).code(1);
     assert!(refused.stderr.contains("one platform"), "{}", refused.stderr);
-    let refused = store.carrack(["copy", "--platform", "linux/riscv64", &source, &places.at("dir", "no")]).code(1);
+    let refused =
+        store.carrack(["copy", "--platform", "linux/riscv64", &source, &places.at("dir", "no")]).code(1);
     assert!(refused.stderr.contains("riscv64"), "{}", refused.stderr);
 }
 
@@ -102,7 +103,11 @@ fn what_the_destination_has_is_not_sent_and_other_repositories_are_mounted() {
     let layout = places.at("oci", "layout");
     store.carrack(["copy", &two, &layout]).success();
     let again = store.carrack(["copy", &two, &layout]).success();
-    assert!(again.stderr.contains("Already exists") && !again.stderr.contains("Complete"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("Already exists") && !again.stderr.contains("Complete"),
+        "{}",
+        again.stderr
+    );
 }
 
 #[test]
@@ -118,7 +123,9 @@ fn a_blob_that_is_not_its_digest_reaches_no_destination() {
     let source = format!("oci:{}:bad", layout.display());
     let places = Places(&store);
     let name = format!("{}/bad:1", registry.address());
-    for destination in [&name, &places.at("oci", "copied"), &places.at("dir", "copied-dir"), "store:localhost/bad:1"] {
+    for destination in
+        [&name, &places.at("oci", "copied"), &places.at("dir", "copied-dir"), "store:localhost/bad:1"]
+    {
         let run = store.carrack(["copy", &source, destination]).code(1);
         let digest = layer.descriptor.digest.to_string();
         assert!(run.stderr.contains(&digest), "{destination}: {}", run.stderr);
@@ -138,6 +145,7 @@ fn places_that_cannot_be_are_refused() {
     let absent = store.carrack(["copy", "store:absent", "oci:absent:1"]).code(1);
     assert!(absent.stderr.contains("no such image"), "{}", absent.stderr);
     store.carrack(["copy", "store:", "dir:x"]).code(125);
-    let other = store.carrack(["copy", "--platform", "linux/s390x", &format!("store:{IMAGE}"), "dir:absent"]).code(1);
+    let other =
+        store.carrack(["copy", "--platform", "linux/s390x", &format!("store:{IMAGE}"), "dir:absent"]).code(1);
     assert!(other.stderr.contains("the store has it for"), "{}", other.stderr);
 }

@@ -104,7 +104,10 @@ fn what_was_made_here_is_compressed_once_and_made_again_by_its_recipe() {
     let origin = fs::read_to_string(&origins(&store)[0]).unwrap();
     assert!(origin.contains("gzip:6") && origin.contains(first.address()), "{origin}");
     let layer = origins(&store)[0].file_stem().unwrap().to_str().unwrap().replace("sha256-", "");
-    assert!(!store.root().join("content/blobs/sha256").join(layer).exists(), "the compressed blob is not kept");
+    assert!(
+        !store.root().join("content/blobs/sha256").join(layer).exists(),
+        "the compressed blob is not kept"
+    );
     drop(first);
     let again = store.carrack(["push", "--preserve-digests", "localhost/made:1", &two]).success();
     assert!(again.stdout.contains(&pushed) && !again.stderr.contains("Compressing"), "{again:?}");
@@ -136,7 +139,8 @@ fn compression_is_chosen_forced_or_left_alone() {
     let name = |tag: &str| format!("{}/made:{tag}", registry.address());
     store.carrack(["push", "--compression", "none", "localhost/made:1", &name("plain")]).success();
     assert!(layer_types(&store, &name("plain")).contains("layer.v1.tar\""));
-    let zstd = store.carrack(["push", "-q", "--compression", "zstd:5", "localhost/made:1", &name("zstd")]).line();
+    let zstd =
+        store.carrack(["push", "-q", "--compression", "zstd:5", "localhost/made:1", &name("zstd")]).line();
     assert!(layer_types(&store, &name("zstd")).contains("tar+zstd"));
     let levelled = ["--compression-format", "zstd", "--compression-level", "5"];
     let push = |flags: &[&str], tag: &str| {
@@ -167,12 +171,17 @@ fn compression_is_chosen_forced_or_left_alone() {
 fn what_a_killed_push_has_sent_is_not_sent_again() {
     let (registry, store) = (Registry::start(CARRACK), empty_store());
     let tar = store.path().join("large.tar");
-    let script = format!("head -c 60000000 /dev/urandom > {0}/large && tar -cf {1} -C {0} large", store.path().display(), tar.display());
+    let script = format!(
+        "head -c 60000000 /dev/urandom > {0}/large && tar -cf {1} -C {0} large",
+        store.path().display(),
+        tar.display()
+    );
     host("sh", ["-c", &script]).success();
     store.carrack(["import", "--quiet", tar.to_str().unwrap(), "localhost/large:1"]).success();
     let name = format!("{}/large:1", registry.address());
     let mut command = store.command();
-    let command = command.args(["push", "localhost/large:1", &name]).stderr(Stdio::piped()).stdout(Stdio::null());
+    let command =
+        command.args(["push", "localhost/large:1", &name]).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let pushed = lines.find(|line| line.ends_with(": Pushed")).expect("a blob is sent before all are");
