@@ -234,7 +234,7 @@ impl<'a> EngineBackend<'a> {
         // The mount must be gone before its folder becomes a lower one of others.
         workspace.close();
         let mut writer = engine.content.writer()?;
-        let options = DiffOptions { max_mtime: Some(timestamp_unix) };
+        let options = DiffOptions { max_mtime: Some(timestamp_unix), ..DiffOptions::default() };
         let summary = engine.snapshots.diff(&workspace.key, &options, &mut writer)?;
         let (digest, size_bytes) = writer.commit()?;
         let id = ChainId::child(workspace.parent.as_ref(), &summary.diff_id);

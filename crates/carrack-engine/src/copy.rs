@@ -99,6 +99,8 @@ impl Engine {
         options: &CopyOptions,
         observer: Observer<'_>,
     ) -> Result<Digest> {
+        // What a stream or a compressed archive holds passes through the store.
+        let _operation = self.operation()?;
         let origin = Origin::open(self, source)?;
         let documents = Documents::select(&origin, options)?;
         documents.refuse_several(destination)?;
@@ -196,7 +198,7 @@ impl Engine {
             if options.is_all {
                 self.fetch_others(&origin, &platform, observer)?;
             }
-            let pulled = self.pull_from(&origin, &platform, Some(reference.or_latest()), observer)?;
+            let pulled = self.pull_as(&origin, Some(reference.or_latest()), &platform, observer)?;
             Ok(if options.is_all { pulled.record.target.digest } else { pulled.record.manifest.digest })
         });
         // Collection needs the lock alone.

@@ -4,6 +4,7 @@
 
 mod build;
 mod build_cache;
+mod commit;
 mod copy;
 mod create;
 mod download;
@@ -11,12 +12,16 @@ mod engine;
 mod error;
 mod event;
 mod exec;
+mod export;
+mod freeze;
 mod garbage;
+mod history;
 mod host_files;
 mod images;
 mod import;
 mod inspect;
 mod layers;
+mod load;
 mod login;
 mod logs;
 mod mount_points;
@@ -29,6 +34,7 @@ mod remove;
 mod rename;
 mod run_step;
 mod sandbox;
+mod save;
 mod settings;
 mod signal;
 mod spec;
@@ -46,22 +52,26 @@ pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
 pub use carrack_image::ImageRecord;
-pub use carrack_image::transport::Location;
+pub use carrack_image::transport::{Location, Output};
 pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
+pub use commit::{CommitRequest, Format};
 pub use copy::{CopyOptions, Place};
 pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
 pub use exec::ExecRequest;
+pub use history::HistoryRow;
 pub use images::Removed;
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
+pub use load::{LoadInput, Loaded};
 pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use pull::Pulled;
 pub use push::{PushCompression, PushOptions};
+pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
     BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,
 };

@@ -42,20 +42,34 @@ struct MissingLayer {
 impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
-        let pulled = Origin::open(self, location)
-            .and_then(|origin| self.pull_from(&origin, platform, origin.name(), observer));
+        let pulled = self.pull_image(location, platform, observer);
         self.clear_after_refusal(pulled).operation("pull", location)
     }
 
-    /// Pulls the image at `origin` and records it under `name`.
+    fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
+        let _operation = self.operation()?;
+        let origin = Origin::open(self, location)?;
+        self.pull_from(&origin, platform, observer)
+    }
+
+    /// Pulls the image of an opened place; the caller holds the operation.
     pub(crate) fn pull_from(
         &self,
         origin: &Origin,
         platform: &Platform,
-        name: Option<Reference>,
         observer: Observer<'_>,
     ) -> Result<Pulled> {
-        let _operation = self.operation()?;
+        self.pull_as(origin, None, platform, observer)
+    }
+
+    /// The same, recorded under `name` instead of the name that the place has for it.
+    pub(crate) fn pull_as(
+        &self,
+        origin: &Origin,
+        name: Option<Reference>,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
         let plan = self.plan_pull(origin, platform)?;
         for layer in &plan.image.manifest.layers {
             let is_missing = plan.layers.iter().any(|missing| missing.descriptor.digest == layer.digest);
@@ -68,7 +82,7 @@ impl Engine {
         if let Some(repository) = origin.repository() {
             self.note_repository(&plan.image, repository)?;
         }
-        let record = ImageRecord::new(name, plan.target, &plan.image);
+        let record = ImageRecord::new(name.or_else(|| origin.name()), plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
         self.put_record(&record)?;
         Ok(Pulled { record, is_new })

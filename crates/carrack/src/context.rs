@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use carrack_engine::{Engine, Environment, Paths, ProxySettings, Settings};
 use clap::Args;
 
-use crate::failure::{Result, invalid};
+use crate::failure::{Failure, Result, invalid};
 
 /// Flags of every command.
 #[derive(Args)]
@@ -130,4 +130,13 @@ fn auth_file() -> PathBuf {
         return file.into();
     }
     variable("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from).join("config.json")
+}
+
+/// The date that a new image is to have, by the convention of reproducible-builds.org.
+pub fn source_date_epoch() -> Result<Option<i64>> {
+    let Some(text) = variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let seconds = text.parse().map_err(|_| {
+        Failure::message(format!("invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970"))
+    })?;
+    Ok(Some(seconds))
 }

@@ -167,7 +167,11 @@ impl Backend for Store {
 
     fn commit(&mut self, workspace: Folder, timestamp_unix: i64) -> BackendResult<Layer> {
         let mut tar = Vec::new();
-        let summary = diff(&workspace.root, &DiffOptions { max_mtime: Some(timestamp_unix) }, &mut tar)?;
+        let summary = diff(
+            &workspace.root,
+            &DiffOptions { max_mtime: Some(timestamp_unix), ..DiffOptions::default() },
+            &mut tar,
+        )?;
         let descriptor = Descriptor::of(media_type::OCI_LAYER, &tar);
         self.layers.insert(summary.diff_id.clone(), tar);
         Ok(Layer { diff_id: summary.diff_id, descriptor })

@@ -8,7 +8,7 @@ use carrack_oci::{Platform, Reference};
 use clap::Args;
 
 use super::{Command, container_flags};
-use crate::context::{self, Context};
+use crate::context::{self, Context, source_date_epoch};
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::progress::Progress;
@@ -105,13 +105,4 @@ fn build_arg(text: &str) -> Option<(String, String)> {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => Some((text.to_owned(), context::variable(text)?)),
     }
-}
-
-/// The convention of reproducible-builds.org.
-fn source_date_epoch() -> Result<Option<i64>> {
-    let Some(text) = context::variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
-    let seconds = text.parse().map_err(|_| {
-        Failure::message(format!("invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970"))
-    })?;
-    Ok(Some(seconds))
 }
