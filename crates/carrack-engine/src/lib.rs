@@ -5,6 +5,7 @@
 mod build;
 mod build_cache;
 mod commit;
+mod copy;
 mod create;
 mod download;
 mod engine;
@@ -48,7 +49,9 @@ mod spec;
 mod stage;
 mod start;
 mod stop;
+mod stream;
 mod supervise;
+mod transfer;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
@@ -59,9 +62,11 @@ pub use carrack_container::{
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
 pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
+pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
 pub use carrack_sys::signals::SignalFd;
 pub use commit::{CommitRequest, Format};
+pub use copy::{CopyOptions, Place};
 pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
@@ -81,6 +86,7 @@ pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
 pub use pull_policy::PullPolicy;
+pub use push::{PushCompression, PushOptions};
 pub use registries::RegistryAccess;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
