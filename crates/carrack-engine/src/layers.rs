@@ -4,18 +4,18 @@
 //! Whoever needs the exact bytes of a compressed layer asks [`LayerFinder`]: they are kept, or made again from the tar
 //! by the recipe they were made by, or fetched from a repository that had them. All three are verified.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
-use carrack_distribution::{Class, Client};
 use carrack_image::{Image, LayerOrigin};
 use carrack_layer::compression::{self, Method};
-use carrack_oci::{Descriptor, DiffId, Digest, Repository};
+use carrack_oci::{Descriptor, DiffId, Digest, Reference, Repository};
 use carrack_sys::IoContext;
 
+use crate::registries::Place;
 use crate::stream::{BlobReader, Exact, produced};
 use crate::{Engine, Result};
 
@@ -36,15 +36,15 @@ pub(crate) enum LayerBytes {
 /// Finds the exact bytes of layers, and opens them.
 pub(crate) struct LayerFinder<'a> {
     engine: &'a Engine,
-    /// Made when the first repository is asked.
-    client: Mutex<Option<Arc<Client>>>,
+    /// The repositories that were asked, each with its client.
+    places: Mutex<HashMap<Repository, Arc<Place>>>,
     /// Registries that did not answer once: each further question would wait as long.
     silent: Mutex<HashSet<String>>,
 }
 
 impl<'a> LayerFinder<'a> {
     pub fn new(engine: &'a Engine) -> Self {
-        Self { engine, client: Mutex::default(), silent: Mutex::default() }
+        Self { engine, places: Mutex::default(), silent: Mutex::default() }
     }
 
     /// Where the bytes of a layer are on this machine.
@@ -69,12 +69,15 @@ impl<'a> LayerFinder<'a> {
             if silent.contains(repository.registry()) {
                 continue;
             }
-            match self.client()?.blob_exists(&repository, layer) {
+            let asked = self
+                .place(&repository, layer)
+                .and_then(|place| Ok(place.client()?.blob_exists(place.reference.repository(), layer)?));
+            match asked {
                 Ok(true) => return Ok(Some(LayerBytes::Repository(repository))),
                 Ok(false) => {}
                 Err(error) => {
                     tracing::info!(%error, layer = %layer.digest, "cannot ask where a layer came from");
-                    if matches!(error.class(), Class::Unreachable | Class::Tls) {
+                    if error.is_transient() {
                         silent.insert(repository.registry().to_owned());
                     }
                 }
@@ -106,19 +109,26 @@ impl<'a> LayerFinder<'a> {
                 return Ok(Box::new(Exact::new(made, layer).on_mismatch(forget)));
             }
             LayerBytes::Repository(repository) => {
-                let client = self.client()?;
-                produced(scope, move |out| Ok(client.fetch_blob(repository, layer, out, &|_| {})?))
+                let place = self.place(repository, layer)?;
+                produced(scope, move |out| {
+                    let repository = place.reference.repository();
+                    Ok(place.client()?.fetch_blob(repository, layer, out, &|_| {})?)
+                })
             }
         };
         Ok(Box::new(Exact::new(reader, layer)))
     }
 
-    fn client(&self) -> Result<Arc<Client>> {
-        let mut client = self.client.lock().expect("no thread panics with the lock");
-        if let Some(client) = &*client {
-            return Ok(Arc::clone(client));
+    /// Where a repository is by the configuration; a blocked one is an error.
+    fn place(&self, repository: &Repository, layer: &Descriptor) -> Result<Arc<Place>> {
+        let mut places = self.places.lock().expect("no thread panics with the lock");
+        if let Some(place) = places.get(repository) {
+            return Ok(Arc::clone(place));
         }
-        Ok(Arc::clone(client.insert(Arc::new(self.engine.registry_client()?))))
+        let name: Reference = format!("{repository}@{}", layer.digest).parse()?;
+        let place = Arc::new(self.engine.push_place(&name)?);
+        places.insert(repository.clone(), Arc::clone(&place));
+        Ok(place)
     }
 }
 

@@ -29,7 +29,9 @@ mod network;
 mod origin;
 mod ports;
 mod pull;
+mod pull_policy;
 mod push;
+mod registries;
 mod remove;
 mod rename;
 mod run_step;
@@ -51,6 +53,7 @@ pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
 };
+pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::ImageRecord;
 pub use carrack_image::transport::{Location, Output};
 pub use carrack_layer::compression::{Method, MethodError};
@@ -70,7 +73,9 @@ pub use inspect::{network_text, status_text};
 pub use load::{LoadInput, Loaded};
 pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use pull::Pulled;
+pub use pull_policy::PullPolicy;
 pub use push::{PushCompression, PushOptions};
+pub use registries::RegistryAccess;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
     BuildSettings, ContainerSettings, NetworkSettings, Paths, RegistrySettings, Settings, StorageSettings,

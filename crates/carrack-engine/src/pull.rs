@@ -42,14 +42,20 @@ struct MissingLayer {
 impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
-        let pulled = self.pull_image(location, platform, observer);
+        let pulled =
+            Origin::open(self, location).and_then(|origin| self.pull_image(&origin, platform, observer));
         self.clear_after_refusal(pulled).operation("pull", location)
     }
 
-    fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
+    /// Pulls what `origin` has for `platform`.
+    pub(crate) fn pull_image(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
         let _operation = self.operation()?;
-        let origin = Origin::open(self, location)?;
-        self.pull_from(&origin, platform, observer)
+        self.pull_from(origin, platform, observer)
     }
 
     /// Pulls the image of an opened place; the caller holds the operation.

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
-use carrack_distribution::{Client, Pushed};
+use carrack_distribution::Pushed;
 use carrack_image::Image;
 use carrack_image::transport::{Destination, Location, Root};
 use carrack_oci::{Descriptor, Digest, Reference, Repository};
@@ -19,6 +19,7 @@ use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
 use crate::layers::{FromStart, LayerBytes, LayerFinder};
 use crate::origin::Origin;
+use crate::registries::Place;
 use crate::stream::BlobReader;
 use crate::{Engine, Result};
 
@@ -55,17 +56,16 @@ pub(crate) struct TransferPlan {
 
 /// An opened place that takes an image.
 pub(crate) enum Target {
-    Registry { client: Box<Client>, reference: Reference },
+    Registry(Box<Place>),
     Local(Mutex<Box<dyn Destination>>),
 }
 
 impl Target {
     pub fn open(engine: &Engine, location: &Location) -> Result<Self> {
         Ok(match location {
-            Location::Registry(reference) => Self::Registry {
-                client: Box::new(engine.registry_client()?),
-                reference: reference.clone().or_latest(),
-            },
+            Location::Registry(reference) => {
+                Self::Registry(Box::new(engine.push_place(&reference.clone().or_latest())?))
+            }
             local => Self::Local(Mutex::new(local.destination()?)),
         })
     }
@@ -73,7 +73,7 @@ impl Target {
     /// The repository, where it is one of a registry.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
-            Self::Registry { reference, .. } => Some(reference.repository()),
+            Self::Registry(place) => Some(place.name.repository()),
             Self::Local(_) => None,
         }
     }
@@ -81,7 +81,7 @@ impl Target {
     /// Whether a blob needs not be sent.
     pub fn has(&self, blob: &Descriptor) -> Result<bool> {
         Ok(match self {
-            Self::Registry { client, reference } => client.blob_exists(reference.repository(), blob)?,
+            Self::Registry(place) => place.client()?.blob_exists(place.reference.repository(), blob)?,
             Self::Local(destination) => {
                 destination.lock().expect("no thread panics with the lock").has_blob(blob)?
             }
@@ -104,7 +104,8 @@ impl Transfer<'_> {
         self.blobs(&plan.blobs, &target)?;
         let (root, _) = plan.documents.last().expect("a plan has a document");
         match target {
-            Target::Registry { client, reference } => {
+            Target::Registry(place) => {
+                let (client, reference) = (place.client()?, &place.reference);
                 for (document, bytes) in &plan.documents {
                     let is_root = document.digest == root.digest;
                     let key = if is_root { reference.manifest_key() } else { document.digest.as_str() };
@@ -138,7 +139,7 @@ impl Transfer<'_> {
             Ok(())
         };
         let threads = match target {
-            Target::Registry { .. } => self.engine.environment.settings.registries.parallel_layers,
+            Target::Registry(_) => self.engine.environment.settings.registries.parallel_layers,
             // A folder or archive takes one blob after the other.
             Target::Local(_) => 1,
         };
@@ -160,7 +161,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         let (client, repository) = match target {
-            Target::Registry { client, reference } => (client, reference.repository()),
+            Target::Registry(place) => (place.client()?, place.reference.repository()),
             Target::Local(destination) => return self.put(blob, destination),
         };
         for from in self.repositories_with(descriptor, repository)? {

@@ -7,7 +7,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use carrack_engine::{Engine, Environment, Paths, ProxySettings, Settings};
+use carrack_engine::{Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings};
 use clap::Args;
 
 use crate::failure::{Failure, Result, invalid};
@@ -49,7 +49,15 @@ impl Context {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),
             runroot: globals.runroot.or(settings.storage.runroot.clone()).unwrap_or(runroot),
         };
-        Ok(Self { environment: Environment { paths, settings, auth_file: auth_file(), proxies: proxies() } })
+        let environment = Environment {
+            paths,
+            settings,
+            auth_file: auth_file(),
+            proxies: proxies(),
+            registry_files: registry_files(),
+            registry_access: RegistryAccess::default(),
+        };
+        Ok(Self { environment })
     }
 
     /// Opens the stores.
@@ -64,6 +72,11 @@ impl Context {
             environment.auth_file = file;
         }
         Self { environment }
+    }
+
+    /// The same surroundings with what flags say about registries.
+    pub fn with_registry_access(&self, registry_access: RegistryAccess) -> Self {
+        Self { environment: Environment { registry_access, ..self.environment.clone() } }
     }
 
     pub fn environment(&self) -> &Environment {
@@ -122,6 +135,25 @@ fn settings_files() -> Vec<PathBuf> {
 fn proxies() -> ProxySettings {
     let either = |name: &str| variable(name).or_else(|| variable(&name.to_ascii_uppercase()));
     ProxySettings { http: variable("http_proxy"), https: either("https_proxy"), no_proxy: either("no_proxy") }
+}
+
+/// Where the containers tools have their configuration, and Docker its certificates. The aliases are those that podman
+/// recorded when it asked its user.
+fn registry_files() -> RegistryFiles {
+    let user = home().join(".config/containers");
+    let system = PathBuf::from("/etc/containers");
+    let recorded = "containers/short-name-aliases.conf";
+    let recorded = match is_root() {
+        true => PathBuf::from("/var/cache").join(recorded),
+        false => xdg("XDG_CACHE_HOME", ".cache").join(recorded),
+    };
+    RegistryFiles {
+        only: variable("CONTAINERS_REGISTRIES_CONF").filter(|file| !file.is_empty()).map(PathBuf::from),
+        certificates: vec![user.join("certs.d"), system.join("certs.d"), "/etc/docker/certs.d".into()],
+        user: Some(user),
+        system: Some(system),
+        recorded_aliases: Some(recorded),
+    }
 }
 
 /// Docker's place for credentials, so that a login of either serves both; podman's variable is honoured too.

@@ -103,7 +103,8 @@ fn list(base: &Path, path: &Path, text: &mut String) {
 impl Backend for Store {
     type Workspace = Folder;
 
-    fn base(&mut self, reference: &Reference, _: &Platform) -> BackendResult<BaseImage> {
+    fn base(&mut self, name: &str, _: &Platform) -> BackendResult<BaseImage> {
+        let reference = name.parse::<Reference>().unwrap().or_latest();
         self.images.get(&reference.to_string()).cloned().ok_or_else(|| format!("no image {reference}").into())
     }
 

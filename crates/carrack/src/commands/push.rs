@@ -7,6 +7,7 @@ use carrack_oci::Digest;
 use clap::Args;
 
 use super::Command;
+use super::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::{Failure, Result, invalid};
 use crate::output::print_line;
@@ -49,14 +50,13 @@ pub struct Push {
     /// Write the digest of the pushed manifest to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Push {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let destination: Location = self.destination.as_ref().unwrap_or(&self.image).parse()?;
         let compression = compression(self.compression.as_deref(), self.compression_level)?;
         let options = PushOptions {

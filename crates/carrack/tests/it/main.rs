@@ -5,5 +5,7 @@ mod archives;
 mod cli;
 mod copy;
 mod kit;
+mod policy;
 mod push;
+mod registries;
 mod registry;
