@@ -15,11 +15,11 @@ use crate::{Engine, Result};
 
 /// What is to be kept.
 #[derive(Default)]
-struct Marked {
-    blobs: BTreeSet<Digest>,
-    chains: BTreeSet<ChainId>,
+pub(crate) struct Marked {
+    pub blobs: BTreeSet<Digest>,
+    pub chains: BTreeSet<ChainId>,
     /// Snapshots of containers.
-    keys: BTreeSet<String>,
+    pub keys: BTreeSet<String>,
 }
 
 impl Engine {
@@ -42,6 +42,7 @@ impl Engine {
                 self.content.delete(&digest)?;
             }
         }
+        self.clear_leftovers()?;
         self.snapshots.clear_staging()?;
         Ok(self.content.clear_ingests()?)
     }
@@ -57,7 +58,7 @@ impl Engine {
         result
     }
 
-    fn mark(&self) -> Result<Marked> {
+    pub(crate) fn mark(&self) -> Result<Marked> {
         let mut marked = Marked::default();
         marked.keys.extend(self.containers.list()?.into_iter().map(|container| container.record.snapshot));
         for snapshot in self.snapshots.list()? {
@@ -74,7 +75,10 @@ impl Engine {
         }
         for entry in self.build_cache().kept()? {
             marked.blobs.extend(entry.blob);
-            marked.chains.extend(self.parents(entry.chain.as_ref())?);
+            // An entry is a hint: its snapshot may have been lost.
+            if let Some(chain) = entry.chain.filter(|chain| self.snapshots.contains(chain).unwrap_or(false)) {
+                marked.chains.extend(self.parents(Some(&chain))?);
+            }
         }
         Ok(marked)
     }

@@ -6,6 +6,7 @@ mod find;
 mod image;
 mod reach;
 mod record;
+mod scan;
 mod store;
 pub mod transport;
 
@@ -14,4 +15,5 @@ pub use find::{Found, MatchedBy};
 pub use image::{Image, Layer};
 pub use reach::reachable_blobs;
 pub use record::ImageRecord;
+pub use scan::Scan;
 pub use store::ImageStore;
