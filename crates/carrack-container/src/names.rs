@@ -71,7 +71,9 @@ impl Names {
     pub(crate) fn list(&self) -> Result<Vec<(ContainerName, ContainerId)>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder).during("list", &self.folder)? {
-            let Some(name) = entry.during("list", &self.folder)?.file_name().to_str().map(str::parse) else { continue };
+            let Some(name) = entry.during("list", &self.folder)?.file_name().to_str().map(str::parse) else {
+                continue;
+            };
             let Ok(name) = name else { continue };
             if let Some(id) = self.get(&name)? {
                 names.push((name, id));
@@ -81,7 +83,11 @@ impl Names {
     }
 
     /// Removes the link of a name that is free, else fails with its owner.
-    pub(crate) fn take_back(&self, name: &ContainerName, is_free: impl Fn(&ContainerId) -> Result<bool>) -> Result<()> {
+    pub(crate) fn take_back(
+        &self,
+        name: &ContainerName,
+        is_free: impl Fn(&ContainerId) -> Result<bool>,
+    ) -> Result<()> {
         // Two processes that both find the name free must not remove each other's new link.
         let _lock = Lock::exclusive(&self.folder.join(".lock"))?;
         let Some(owner) = self.get(name)? else { return Ok(()) };

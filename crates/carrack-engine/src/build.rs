@@ -57,7 +57,9 @@ impl Engine {
     /// Builds an image and names it.
     pub fn build(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let context = request.context.display().to_string();
-        self.build_image(request, observer).operation("build", context)
+        let record = self.build_image(request, observer).operation("build", context)?;
+        self.enforce_size_cap(record.id(), observer)?;
+        Ok(record)
     }
 
     fn build_image(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
@@ -220,7 +222,10 @@ impl<'a> EngineBackend<'a> {
         let name = reference.to_string();
         if !self.pull {
             match self.engine.images.find(&name) {
-                Ok(found) if platform.distance(&found.record.platform).is_some() => return Ok(found.record),
+                Ok(found) if platform.distance(&found.record.platform).is_some() => {
+                    self.engine.images.touch(&found.record);
+                    return Ok(found.record);
+                }
                 Ok(_) | Err(carrack_image::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -143,7 +143,10 @@ impl Engine {
         }
         let mut compared = BTreeSet::new();
         for record in scan.records {
-            let name = record.reference.as_ref().map_or_else(|| record.id().short().to_owned(), |name| name.familiar());
+            let name = record
+                .reference
+                .as_ref()
+                .map_or_else(|| record.id().short().to_owned(), |name| name.familiar());
             match self.image_damage(&record) {
                 Ok(None) => {}
                 Ok(Some((reason, damage))) => {

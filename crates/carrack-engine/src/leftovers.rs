@@ -88,7 +88,8 @@ fn temporary_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in entries {
         let entry = entry.during("list", folder)?;
         let name = entry.file_name();
-        let is_temporary = name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp");
+        let is_temporary =
+            name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp");
         if is_temporary {
             files.push(entry.path());
         }

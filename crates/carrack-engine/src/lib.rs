@@ -27,6 +27,7 @@ mod ports;
 mod pull;
 mod push;
 mod remove;
+mod rename;
 mod repair;
 mod run_step;
 mod sandbox;
@@ -62,7 +63,7 @@ pub use images::Removed;
 pub use import::ImportOptions;
 pub use inspect::{network_text, status_text};
 pub use leftovers::Leftovers;
-pub use ports::{parse_ports, port_text};
+pub use ports::{container_side, host_side, parse_ports, port_text};
 pub use pull::Pulled;
 pub use repair::Repaired;
 pub use settings::{

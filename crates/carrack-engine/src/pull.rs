@@ -42,7 +42,9 @@ impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
         let pulled = self.pull_image(location, platform, observer);
-        self.clear_after_refusal(pulled).operation("pull", location)
+        let pulled = self.clear_after_refusal(pulled).operation("pull", location)?;
+        self.enforce_size_cap(pulled.record.id(), observer)?;
+        Ok(pulled)
     }
 
     fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {

@@ -24,6 +24,34 @@ impl Engine {
         self.remove_found(&container, force).operation("remove container", text)
     }
 
+    /// Removes every container that is not in use; returns their IDs.
+    pub fn prune_containers(&self) -> Result<Vec<ContainerId>> {
+        self.prune_containers_that(&|_| true)
+    }
+
+    /// Removes those containers that are not in use and meant.
+    pub(crate) fn prune_containers_that(
+        &self,
+        is_meant: &dyn Fn(&Container) -> bool,
+    ) -> Result<Vec<ContainerId>> {
+        self.recover()?;
+        let mut removed = Vec::new();
+        for container in self.containers.list()? {
+            if container.state.status.is_active() || !is_meant(&container) {
+                continue;
+            }
+            let id = container.record.id;
+            match self.delete_container(&id) {
+                // Somebody has started or removed it meanwhile.
+                Err(Error::Container(
+                    carrack_container::Error::NotFound { .. } | carrack_container::Error::Transition { .. },
+                )) => {}
+                result => removed.push(result.map(|()| id).operation("prune", "containers")?),
+            }
+        }
+        Ok(removed)
+    }
+
     fn remove_found(&self, container: &Container, force: bool) -> Result<()> {
         if container.state.status.is_active() {
             if !force {

@@ -79,7 +79,9 @@ impl Engine {
     fn forget(&self, record: &ImageRecord) -> Result<()> {
         let path = self.images.path(record);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).during("remove", &path)?,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).during("remove", &path)?
+            }
             _ => Ok(()),
         }
     }

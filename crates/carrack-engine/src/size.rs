@@ -41,7 +41,8 @@ impl From<ByteSize> for u64 {
 }
 
 fn parse(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size: expected a number with B, kB, MB, GB, TB or KiB, MiB, GiB, TiB");
+    let wrong =
+        || format!("{text:?} is no size: expected a number with B, kB, MB, GB, TB or KiB, MiB, GiB, TiB");
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|symbol: char| !symbol.is_ascii_digit() && symbol != '.').unwrap_or(lower.len());
     let number: f64 = lower[..digits].parse().map_err(|_| wrong())?;

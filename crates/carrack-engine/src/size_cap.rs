@@ -6,16 +6,20 @@ use std::time::SystemTime;
 
 use carrack_image::ImageRecord;
 use carrack_oci::Digest;
+use carrack_sys::lock::Lock;
 use jiff::Timestamp;
 
 use crate::event::{Event, Observer};
 use crate::{Engine, Result};
 
 impl Engine {
-    /// Removes images until the store takes no more than `storage.max_size`, and tells of each one. Stops when nothing
-    /// is left that may go, or when another operation keeps the space from being given back.
+    /// Removes images until the store takes no more than `storage.max_size`, and tells of each one. While another
+    /// operation is at work no space can be given back; then this is left to the next one that adds something.
     pub(crate) fn enforce_size_cap(&self, added: &Digest, observer: Observer<'_>) -> Result<()> {
         let Some(cap) = self.environment.settings.storage.max_size else { return Ok(()) };
+        if Lock::try_exclusive(&self.operations_lock())?.is_none() {
+            return Ok(());
+        }
         let mut size_bytes = self.store_bytes()?;
         if size_bytes > cap.bytes() {
             // What nobody names goes first.
@@ -24,7 +28,9 @@ impl Engine {
         }
         while size_bytes > cap.bytes() {
             let Some((last_used, records)) = self.least_recently_used(added)? else {
-                let text = format!("the store takes {size_bytes} bytes, above storage.max_size, and every image is in use");
+                let text = format!(
+                    "the store takes {size_bytes} bytes, above storage.max_size, and every image is in use"
+                );
                 observer(Event::Warning(&text));
                 break;
             };
@@ -64,9 +70,9 @@ impl Engine {
 }
 
 fn eviction_text(record: &ImageRecord, last_used: SystemTime) -> String {
-    let name = record.reference.as_ref().map_or_else(|| record.id().short().to_owned(), |name| name.familiar());
-    let when = Timestamp::try_from(last_used).map_or_else(|_| "long ago".to_owned(), |time| {
-        time.strftime("%Y-%m-%d %H:%M").to_string()
-    });
+    let name =
+        record.reference.as_ref().map_or_else(|| record.id().short().to_owned(), |name| name.familiar());
+    let when = Timestamp::try_from(last_used)
+        .map_or_else(|_| "long ago".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M").to_string());
     format!("Removed {name} (last used {when}) to stay below storage.max_size")
 }

@@ -211,7 +211,9 @@ impl Engine {
             parts.extend(entry.kept.blob.iter().map(|digest| self.content.blob_path(digest)));
             parts.extend(entry.kept.chain.iter().flat_map(|chain| self.chain_parts(chain)));
             let is_shared = parts.iter().any(|part| named.contains(part));
-            for chain in entry.kept.chain.iter().filter(|chain| self.snapshots.contains(chain).unwrap_or(false)) {
+            for chain in
+                entry.kept.chain.iter().filter(|chain| self.snapshots.contains(chain).unwrap_or(false))
+            {
                 for below in self.snapshots.stack_of(chain)? {
                     all.extend(self.chain_parts(&below));
                 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use carrack_container::Container;
+use carrack_container::{Container, ContainerId};
 use jiff::Timestamp;
 
 use crate::images::Removed;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Result};
 
 /// What a prune of the system is about.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ pub struct SystemPrune {
 /// What a prune of the system did.
 #[derive(Debug, Default)]
 pub struct SystemPruned {
-    /// Containers, by ID.
-    pub containers: Vec<String>,
+    /// Containers.
+    pub containers: Vec<ContainerId>,
     /// Names and images, in order.
     pub images: Vec<Removed>,
     /// How many entries of the build cache.
@@ -35,7 +35,8 @@ pub struct SystemPruned {
 impl SystemPrune {
     fn admits(&self, created: Timestamp, labels: Option<&BTreeMap<String, String>>) -> bool {
         let has = |label: &String| {
-            let (key, value) = label.split_once('=').map_or((label.as_str(), None), |(key, value)| (key, Some(value)));
+            let (key, value) =
+                label.split_once('=').map_or((label.as_str(), None), |(key, value)| (key, Some(value)));
             let found = labels.and_then(|labels| labels.get(key));
             found.is_some_and(|found| value.is_none_or(|value| value == found))
         };
@@ -47,31 +48,15 @@ impl Engine {
     /// Removes what is not in use, containers first, because they hold images.
     pub fn prune_system(&self, request: &SystemPrune) -> Result<SystemPruned> {
         let before = self.store_bytes()?;
-        let containers = self.prune_containers(request)?;
+        let is_meant =
+            |container: &Container| request.admits(container.record.created, Some(&container.record.labels));
+        let containers = self.prune_containers_that(&is_meant)?;
         let images = self.prune_unused_images(request)?;
         let is_narrow = request.until.is_some() || !request.labels.is_empty();
         let cache_entries = if is_narrow { 0 } else { self.prune_build_cache()? };
         self.collect_garbage()?;
         let reclaimed_bytes = before.saturating_sub(self.store_bytes()?);
         Ok(SystemPruned { containers, images, cache_entries, reclaimed_bytes })
-    }
-
-    fn prune_containers(&self, request: &SystemPrune) -> Result<Vec<String>> {
-        self.recover()?;
-        let mut removed = Vec::new();
-        for Container { record, state } in self.containers.list()? {
-            if state.status.is_active() || !request.admits(record.created, Some(&record.labels)) {
-                continue;
-            }
-            match self.remove_container(record.id.as_str(), false) {
-                Ok(()) => removed.push(record.id.to_string()),
-                // Removed, or started, by another command.
-                Err(error) if error.is_no_such_container() => {}
-                Err(Error::Operation { source, .. }) if matches!(*source, Error::Refused { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(removed)
     }
 
     fn prune_unused_images(&self, request: &SystemPrune) -> Result<Vec<Removed>> {
@@ -83,7 +68,11 @@ impl Engine {
             let is_meant = request.all || record.reference.is_none();
             let created = Timestamp::from_second(record.created_unix).unwrap_or_default();
             let labels = self.load_image(&record)?.config.config.labels;
-            if is_used || !is_meant || !request.admits(created, labels.as_ref()) || !self.images.delete(&record)? {
+            if is_used
+                || !is_meant
+                || !request.admits(created, labels.as_ref())
+                || !self.images.delete(&record)?
+            {
                 continue;
             }
             removed.extend(record.reference.as_ref().map(|name| Removed::Untagged(name.familiar())));

@@ -102,13 +102,14 @@ impl OverlaySnapshotter {
         Ok(Lock::shared(&self.root.join("lock"))?)
     }
 
-    /// Moves a snapshot to `staging/`, where dropping removes it; `None` when there is none.
+    /// Moves a snapshot to `staging/`, where dropping removes it; `None` when there is none. It takes no space, so that
+    /// it works on a full disk.
     fn unname(&self, snapshot: &Path) -> Result<Option<Staged>> {
-        let staged = self.stage()?;
-        // In place of the empty folder that has just been made.
-        match fs::rename(snapshot, &staged.path) {
+        let lock = Lock::shared(&self.root.join("staging.lock"))?;
+        let path = self.root.join("staging").join(SnapshotKey::unique("").as_str());
+        match fs::rename(snapshot, &path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            result => Ok(result.during("rename", snapshot).map(|()| Some(staged))?),
+            result => Ok(result.during("rename", snapshot).map(|()| Some(Staged { path, _lock: lock }))?),
         }
     }
 

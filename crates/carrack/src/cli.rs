@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -81,6 +81,12 @@ const GROUPS: [Group; 4] = [
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
     },
+    Group {
+        name: "system",
+        about: "Manage the store as a whole",
+        entries: system_group,
+        augment: |command| with_entries(command, system_group()),
+    },
 ];
 
 fn with_entries(command: clap::Command, entries: Vec<Entry>) -> clap::Command {
@@ -100,8 +106,16 @@ fn image_group() -> Vec<Entry> {
 }
 
 fn container_group() -> Vec<Entry> {
-    let same = ["create", "exec", "kill", "logs", "rm", "run", "start", "stop", "wait"].map(find);
-    [find("ps").named("ls")].into_iter().chain(same).chain([commands::CONTAINER_INSPECT]).collect()
+    let same = [
+        "attach", "create", "exec", "kill", "logs", "port", "rename", "restart", "rm", "run", "start",
+        "stop", "wait",
+    ]
+    .map(find);
+    [find("ps").named("ls")]
+        .into_iter()
+        .chain(same)
+        .chain([commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
+        .collect()
 }
 
 fn builder_group() -> Vec<Entry> {
@@ -110,6 +124,10 @@ fn builder_group() -> Vec<Entry> {
 
 fn registry_group() -> Vec<Entry> {
     vec![commands::REGISTRY_SERVE]
+}
+
+fn system_group() -> Vec<Entry> {
+    commands::SYSTEM.to_vec()
 }
 
 /// The whole command line, for parsing, help, completion and manual pages.

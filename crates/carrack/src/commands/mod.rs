@@ -1,9 +1,11 @@
 //! The commands, one file each: arguments are turned into one call of the engine, its result into output.
 
+mod attach;
 mod build;
 mod builder;
 mod completion;
 mod container_flags;
+mod container_prune;
 mod create;
 mod exec;
 mod images;
@@ -14,15 +16,21 @@ mod login;
 mod logout;
 mod logs;
 mod manual;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
 mod stop;
+mod system_check;
+mod system_df;
+mod system_prune;
 mod tag;
 mod untag;
 mod version;
@@ -40,6 +48,7 @@ pub trait Command: clap::Args {
 
 /// Every command that stands directly behind `carrack`, by name.
 pub const ALL: &[Entry] = &[
+    entry::<attach::Attach>("attach", "Connect with a running container", attach::EXAMPLES),
     entry::<build::Build>("build", "Build an image from a Dockerfile", build::EXAMPLES),
     entry::<completion::Completion>(
         "completion",
@@ -56,9 +65,12 @@ pub const ALL: &[Entry] = &[
     entry::<logout::Logout>("logout", "Forget the credentials of a registry", ""),
     entry::<logs::Logs>("logs", "Show what a container has printed", logs::EXAMPLES),
     entry::<manual::Manual>("manual", "Write the manual pages into a folder", ""),
+    entry::<port::Port>("port", "Show the published ports of a container", port::EXAMPLES),
     entry::<ps::Ps>("ps", "List containers", ps::EXAMPLES),
     entry::<pull::Pull>("pull", "Fetch an image from a registry, layout or archive", pull::EXAMPLES),
     entry::<push::Push>("push", "Send an image to a registry, layout or archive", push::EXAMPLES),
+    entry::<rename::Rename>("rename", "Give a container another name", rename::EXAMPLES),
+    entry::<restart::Restart>("restart", "Stop containers and start them again", restart::EXAMPLES),
     entry::<rm::Rm>("rm", "Remove containers", rm::EXAMPLES),
     entry::<rmi::Rmi>("rmi", "Remove images", rmi::EXAMPLES),
     entry::<run::Run>("run", "Run a command in a new container", run::EXAMPLES),
@@ -75,8 +87,21 @@ pub const IMAGE_INSPECT: Entry = entry::<inspect::ImageInspect>("inspect", "Show
 /// `carrack container inspect`
 pub const CONTAINER_INSPECT: Entry =
     entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");
+/// `carrack container prune`
+pub const CONTAINER_PRUNE: Entry =
+    entry::<container_prune::Prune>("prune", "Remove all containers that do not run", "");
 /// `carrack builder prune`
 pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
+/// `carrack system ...`
+pub const SYSTEM: &[Entry] = &[
+    entry::<system_check::Check>(
+        "check",
+        "Look for damage in the store, and repair it",
+        system_check::EXAMPLES,
+    ),
+    entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
+    entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =
     entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);

@@ -17,6 +17,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod network;
+mod upkeep;
 
 /// A script that runs until it is asked to end, and then ends with 7.
 const UNTIL_TERM: &str = "trap 'exit 7' TERM; echo ready; sleep 1000 & wait";
