@@ -68,7 +68,8 @@ impl Engine {
         }
     }
 
-    /// Deletes everything of a container that does not run, the record last.
+    /// Deletes everything of a container that does not run. Its snapshot comes last: without a container it is garbage,
+    /// while a container without a snapshot would be broken.
     pub(crate) fn delete_container(&self, id: &ContainerId) -> Result<()> {
         let locked = self.containers.lock(id)?;
         locked.update(|state| state.remove())?;
@@ -77,8 +78,8 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?;
-        Ok(locked.delete()?)
+        locked.delete()?;
+        Ok(self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?)
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.
