@@ -35,7 +35,7 @@ impl Engine {
     ) -> Result<ImageRecord> {
         let imported = self.import_tar(source, options, observer);
         let record = self.clear_after_refusal(imported).operation("import", origin)?;
-        self.enforce_size_cap(record.id(), observer)?;
+        self.enforce_size_cap(&[record.id()], observer)?;
         Ok(record)
     }
 

@@ -85,6 +85,7 @@ impl Engine {
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.
     pub(crate) fn recover(&self) -> Result<()> {
         for container in self.containers.list()? {
+            self.thaw_abandoned(&container)?;
             let is_lost = container.state.lost || container.state.status == Status::Created;
             if is_lost && !container.state.effects.is_empty() {
                 match self.recover_container(&container.record.id) {

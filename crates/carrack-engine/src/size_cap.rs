@@ -1,6 +1,6 @@
 //! The size cap: after something was added, images that were not used for longest make room.
 //!
-//! Invariant: an image that a container was made of, and the one that was just added, are never removed.
+//! Invariant: an image that a container was made of, and what was just added, are never removed.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ use crate::{Engine, Result};
 impl Engine {
     /// Removes images until the store takes no more than `storage.max_size`, and tells of each one. While another
     /// operation is at work no space can be given back; then this is left to the next one that adds something.
-    pub(crate) fn enforce_size_cap(&self, added: &Digest, observer: Observer<'_>) -> Result<()> {
+    pub(crate) fn enforce_size_cap(&self, added: &[&Digest], observer: Observer<'_>) -> Result<()> {
         let Some(cap) = self.environment.settings.storage.max_size else { return Ok(()) };
         if Lock::try_exclusive(&self.operations_lock())?.is_none() {
             return Ok(());
@@ -48,12 +48,12 @@ impl Engine {
     }
 
     /// All records of the image that was not used for longest.
-    fn least_recently_used(&self, added: &Digest) -> Result<Option<(SystemTime, Vec<ImageRecord>)>> {
+    fn least_recently_used(&self, added: &[&Digest]) -> Result<Option<(SystemTime, Vec<ImageRecord>)>> {
         let used: Vec<Digest> =
             self.containers.list()?.into_iter().map(|container| container.record.image_id).collect();
         let mut images: Vec<(SystemTime, Vec<ImageRecord>)> = Vec::new();
         for record in self.images.list()? {
-            if record.id() == added || used.contains(record.id()) {
+            if added.contains(&record.id()) || used.contains(record.id()) {
                 continue;
             }
             let last_used = self.images.last_used(&record)?;

@@ -40,8 +40,8 @@ impl Command for Run {
 }
 
 impl Run {
-    fn run_container(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
+    fn run_container(mut self, context: &Context) -> Result<u8> {
+        let engine = self.flags.engine(context)?;
         let (interactive, tty) = (self.flags.interactive, self.flags.tty);
         let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
         let id = self.flags.create(&engine, !self.detach)?;

@@ -11,6 +11,7 @@ use carrack_testkit::Store;
 #[allow(dead_code, reason = "each suite uses its own part of the kit")]
 mod kit;
 
+mod commit;
 mod crash;
 mod flags;
 mod isolation;
