@@ -2,12 +2,12 @@
 
 use carrack_testkit::{ImageFixture, Store};
 
-use super::kit::{IMAGE, id, store};
+use super::kit::{IMAGE, empty_store, id, store};
 use super::strace::{Fault, Point, points, run_with, sample};
 use super::{assert_nothing_runs, assert_runs, assert_whole, count_files, image, sandboxes, words};
 
 /// How many calls are killed at, and how many fail, when the environment does not say.
-const KILLS: usize = 6;
+const KILLS: usize = 5;
 const ERRORS: usize = 2;
 
 const APP: &str = "localhost/app:1";
@@ -45,6 +45,46 @@ const IMPORT: Operation = Operation {
     },
     arguments: |store| words(&["import", "--quiet", store.path().join("tree.tar").to_str().unwrap(), APP]),
     done: |store| assert!(id(store, APP).starts_with("sha256:")),
+    repeated: None,
+};
+
+const LOAD: Operation = Operation {
+    prepare: || {
+        let other = empty_store();
+        other.load(&image(), APP);
+        let store = store();
+        let archive = store.path().join("app.tar");
+        other.carrack(["save", "--output", archive.to_str().unwrap(), APP]).success();
+        store
+    },
+    arguments: |store| words(&["load", "--quiet", "--input", store.path().join("app.tar").to_str().unwrap()]),
+    done: |store| assert_runs(store, APP, "the loaded image"),
+    repeated: None,
+};
+
+/// The date makes equal commits equal images, so that a prune leaves as much of one as of two.
+const COMMIT: Operation = Operation {
+    prepare: || {
+        let store = store();
+        let script = "printf 1 > /one; printf 2 > /two; rm /bin/vi";
+        store.carrack(["run", "--network", "none", "--name", "changed", IMAGE, "sh", "-c", script]).success();
+        store
+    },
+    arguments: |_| words(&["commit", "--timestamp", "1600000000", "changed", APP]),
+    done: |store| assert_runs(store, APP, "the committed image"),
+    repeated: None,
+};
+
+/// Nothing in the store changes, but the archive is whole or not there.
+const SAVE: Operation = Operation {
+    prepare: store,
+    arguments: |store| words(&["save", "--output", store.path().join("saved.tar").to_str().unwrap(), IMAGE]),
+    done: |store| {
+        let other = empty_store();
+        let archive = store.path().join("saved.tar");
+        other.carrack(["load", "--quiet", "--input", archive.to_str().unwrap()]).success();
+        assert_eq!(id(&other, IMAGE), id(store, IMAGE));
+    },
     repeated: None,
 };
 
@@ -152,6 +192,21 @@ fn a_killed_import() {
 }
 
 #[test]
+fn a_killed_load() {
+    survives_kills(&LOAD);
+}
+
+#[test]
+fn a_killed_commit() {
+    survives_kills(&COMMIT);
+}
+
+#[test]
+fn a_killed_save() {
+    survives_kills(&SAVE);
+}
+
+#[test]
 fn a_killed_tag() {
     survives_kills(&TAG);
 }
@@ -174,6 +229,21 @@ fn a_pull_that_the_disk_fails() {
 #[test]
 fn an_import_that_the_disk_fails() {
     survives_errors(&IMPORT);
+}
+
+#[test]
+fn a_load_that_the_disk_fails() {
+    survives_errors(&LOAD);
+}
+
+#[test]
+fn a_commit_that_the_disk_fails() {
+    survives_errors(&COMMIT);
+}
+
+#[test]
+fn a_save_that_the_disk_fails() {
+    survives_errors(&SAVE);
 }
 
 #[test]
