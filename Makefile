@@ -22,9 +22,11 @@ fuzz:             ## every fuzz target for FUZZ_SECONDS
 	scripts/setup.sh fuzz
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
-bench: build      ## ours, the peers and the floor in one run
+bench: build      ## ours, the peers and the floor in one run; PEERS=DIR for those of bench/peers.sh
 	scripts/setup.sh bench
+	cargo build --release --locked --package carrack-floor
 	bench/run.sh $(CARRACK)
+	bench/store.sh $(CARRACK)
 
 lint:             ## formatting, clippy, licences and sources of dependencies
 	scripts/setup.sh lint

@@ -42,8 +42,9 @@ case "${1:?build, demo, test, fuzz, bench or lint}" in
         tool cargo-nextest
         ;;
     bench)
-        packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc docker-registry=docker-registry \
-            busybox=busybox-static mmdebstrap=mmdebstrap python3=python3
+        packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc umoci=umoci \
+            docker-registry=docker-registry busybox=busybox-static mmdebstrap=mmdebstrap python3=python3 \
+            mkfs.ext4=e2fsprogs
         ;;
     fuzz)
         target

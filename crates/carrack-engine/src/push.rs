@@ -38,7 +38,7 @@ impl Engine {
 
     /// Gives an image that was built or imported here the compressed layers that registries expect. Its records
     /// then name the new manifest, so that a later push has nothing to compress; the image ID stays.
-    fn compress_layers(&self, record: &ImageRecord, observer: Observer<'_>) -> Result<Image> {
+    pub(crate) fn compress_layers(&self, record: &ImageRecord, observer: Observer<'_>) -> Result<Image> {
         let image = Image::load(&self.content, &record.manifest)?;
         let is_plain = |layer: &&Descriptor| layer.media_type == media_type::OCI_LAYER;
         if !image.manifest.layers.iter().any(|layer| is_plain(&layer)) {
@@ -73,7 +73,7 @@ impl Engine {
         Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
     }
 
-    fn push_to_registry(
+    pub(crate) fn push_to_registry(
         &self,
         image: &Image,
         client: &Client,

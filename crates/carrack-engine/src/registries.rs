@@ -177,8 +177,8 @@ impl Engine {
         self.place(name, endpoint)
     }
 
-    /// A client that tries credentials of a registry.
-    pub(crate) fn client_for_login(&self, registry: &str) -> Result<Client> {
+    /// A client for one registry as it is, without mirrors.
+    pub(crate) fn client_of_registry(&self, registry: &str) -> Result<Client> {
         let registry = carrack_distribution::registry_name(registry)?;
         let insecure = self.registries.conf()?.is_insecure(&registry)?;
         Ok(Client::new(self.options_for(&registry, insecure)?)?)

@@ -23,6 +23,8 @@ pub struct Settings {
     pub containers: ContainerSettings,
     /// How images are built.
     pub build: BuildSettings,
+    /// What is kept of images.
+    pub images: ImageSettings,
 }
 
 /// `[storage]`
@@ -100,6 +102,20 @@ pub struct BuildSettings {
 impl Default for BuildSettings {
     fn default() -> Self {
         Self { cache_days: 14 }
+    }
+}
+
+/// `[images]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// How many earlier meanings of each name are remembered; 0 is none.
+    pub history: usize,
+}
+
+impl Default for ImageSettings {
+    fn default() -> Self {
+        Self { history: 10 }
     }
 }
 

@@ -19,11 +19,11 @@ use crate::{Engine, Result};
 #[derive(Debug, Default)]
 pub struct DiskUsage {
     /// By image ID and manifest, in the order of their names.
-    pub images: Vec<ImageUsage>,
+    pub images: Vec<ImageSpace>,
     /// By container, the newest first.
-    pub containers: Vec<ContainerUsage>,
+    pub containers: Vec<ContainerSpace>,
     /// Entries of the build cache.
-    pub cache: Vec<CacheUsage>,
+    pub cache: Vec<CacheSpace>,
     /// What images take together.
     pub images_bytes: u64,
     /// What they would take without those that no container was made of.
@@ -36,7 +36,7 @@ pub struct DiskUsage {
 
 /// One image.
 #[derive(Debug)]
-pub struct ImageUsage {
+pub struct ImageSpace {
     /// One of its records.
     pub record: ImageRecord,
     /// All that it takes.
@@ -47,7 +47,7 @@ pub struct ImageUsage {
     pub containers: usize,
 }
 
-impl ImageUsage {
+impl ImageSpace {
     /// What its removal frees, once no container is in the way.
     pub fn unique_bytes(&self) -> u64 {
         self.size_bytes - self.shared_bytes
@@ -56,7 +56,7 @@ impl ImageUsage {
 
 /// One container.
 #[derive(Debug)]
-pub struct ContainerUsage {
+pub struct ContainerSpace {
     /// Its record and state.
     pub container: Container,
     /// What it takes beside its image.
@@ -65,7 +65,7 @@ pub struct ContainerUsage {
 
 /// One entry of the build cache.
 #[derive(Debug)]
-pub struct CacheUsage {
+pub struct CacheSpace {
     /// Its key.
     pub id: String,
     /// What it keeps.
@@ -123,7 +123,7 @@ impl Engine {
             let parts: Parts = self.container_parts(&container)?.difference(&named).cloned().collect();
             let size_bytes = scale.weigh(&parts)?;
             named.extend(parts);
-            usage.containers.push(ContainerUsage { container, size_bytes });
+            usage.containers.push(ContainerSpace { container, size_bytes });
         }
         self.weigh_cache(&mut named, &mut scale, &mut usage)?;
         let rest: Parts = self.all_parts()?.difference(&named).cloned().collect();
@@ -150,7 +150,7 @@ impl Engine {
             if count > 0 {
                 used.extend(parts.iter().cloned());
             }
-            usage.images.push(ImageUsage {
+            usage.images.push(ImageSpace {
                 record: record.clone(),
                 size_bytes: scale.weigh(parts)?,
                 shared_bytes: scale.weigh(parts.iter().filter(|part| users[part] > 1))?,
@@ -222,7 +222,7 @@ impl Engine {
             all.extend(parts.iter().cloned());
             let id = entry.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let size_bytes = scale.weigh(&parts)?;
-            usage.cache.push(CacheUsage { id, size_bytes, last_used: entry.last_used, is_shared });
+            usage.cache.push(CacheSpace { id, size_bytes, last_used: entry.last_used, is_shared });
         }
         all.insert(self.environment.paths.root.join("build-files.cache"));
         let own: Parts = all.difference(named).cloned().collect();

@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -74,6 +74,12 @@ const GROUPS: [Group; 5] = [
         about: "Manage the build cache",
         entries: builder_group,
         augment: |command| with_entries(command, builder_group()),
+    },
+    Group {
+        name: "manifest",
+        about: "Manage manifest lists: images of several platforms under one name",
+        entries: manifest_group,
+        augment: |command| with_entries(command, manifest_group()),
     },
     Group {
         name: "registry",
@@ -102,7 +108,7 @@ fn find(name: &str) -> Entry {
 fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
     let same = ["build", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
-    renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
+    renamed.into_iter().chain(same).chain(commands::IMAGE_ONLY).collect()
 }
 
 fn container_group() -> Vec<Entry> {
@@ -120,6 +126,10 @@ fn container_group() -> Vec<Entry> {
 
 fn builder_group() -> Vec<Entry> {
     vec![commands::BUILDER_PRUNE, find("build")]
+}
+
+fn manifest_group() -> Vec<Entry> {
+    commands::MANIFEST.to_vec()
 }
 
 fn registry_group() -> Vec<Entry> {

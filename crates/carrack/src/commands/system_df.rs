@@ -1,6 +1,6 @@
 //! `carrack system df`
 
-use carrack_engine::{CacheUsage, ContainerUsage, DiskUsage, ImageUsage, Status, status_text};
+use carrack_engine::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, Status, status_text};
 use carrack_oci::Reference;
 use clap::Args;
 use jiff::Timestamp;
@@ -83,10 +83,10 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
         })
     };
     let used = usage.images.iter().filter(|image| image.containers > 0).count();
-    let is_running = |container: &&ContainerUsage| container.container.state.status == Status::Running;
+    let is_running = |container: &&ContainerSpace| container.container.state.status == Status::Running;
     let running = usage.containers.iter().filter(is_running).count();
     let sum =
-        |containers: &mut dyn Iterator<Item = &ContainerUsage>| containers.map(|one| one.size_bytes).sum();
+        |containers: &mut dyn Iterator<Item = &ContainerSpace>| containers.map(|one| one.size_bytes).sum();
     let all: u64 = sum(&mut usage.containers.iter());
     let stopped: u64 = sum(&mut usage.containers.iter().filter(|container| !is_running(container)));
     let images = usage.images_bytes;
@@ -113,7 +113,7 @@ fn print_details(usage: &DiskUsage) -> Result<()> {
     print_list(&usage.cache.iter().map(cache_row).collect::<Vec<_>>(), CACHE_COLUMNS, None)
 }
 
-fn image_row(image: &ImageUsage) -> Value {
+fn image_row(image: &ImageSpace) -> Value {
     let none = || "<none>".to_owned();
     let reference = image.record.reference.as_ref();
     let created = Timestamp::from_second(image.record.created_unix).unwrap_or_default();
@@ -129,7 +129,7 @@ fn image_row(image: &ImageUsage) -> Value {
     })
 }
 
-fn container_row(usage: &ContainerUsage) -> Value {
+fn container_row(usage: &ContainerSpace) -> Value {
     let record = &usage.container.record;
     json!({
         "ID": record.id.short(),
@@ -141,7 +141,7 @@ fn container_row(usage: &ContainerUsage) -> Value {
     })
 }
 
-fn cache_row(entry: &CacheUsage) -> Value {
+fn cache_row(entry: &CacheSpace) -> Value {
     let last_used = Timestamp::try_from(entry.last_used).unwrap_or_default();
     json!({
         "ID": entry.id.chars().take(12).collect::<String>(),

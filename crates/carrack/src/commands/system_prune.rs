@@ -2,12 +2,11 @@
 
 use carrack_engine::{Removed, SystemPrune};
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
 
 use super::Command;
 use crate::confirm::confirm;
 use crate::context::Context;
-use crate::failure::{Result, invalid};
+use crate::failure::Result;
 use crate::output::print_line;
 use crate::units::format_bytes;
 
@@ -32,19 +31,10 @@ pub struct Prune {
 
 impl Command for Prune {
     fn run(self, context: &Context) -> Result<u8> {
-        let mut request = SystemPrune { all: self.all, ..SystemPrune::default() };
-        for filter in &self.filter {
-            let wrong = || invalid("--filter", filter, "until=TIME, until=DURATION or label=KEY[=VALUE]");
-            match filter.split_once('=').ok_or_else(wrong)? {
-                ("until", text) => request.until = Some(parse_time(text).ok_or_else(wrong)?),
-                ("label", label) => request.labels.push(label.to_owned()),
-                _ => return Err(wrong()),
-            }
-        }
         if !self.force && !confirm(&self.warning())? {
             return Ok(0);
         }
-        let pruned = context.engine()?.prune_system(&request)?;
+        let pruned = context.engine()?.prune_system(&SystemPrune { all: self.all, filters: self.filter })?;
         if !pruned.containers.is_empty() {
             print_line("Deleted Containers:")?;
             pruned.containers.iter().try_for_each(print_line)?;
@@ -82,15 +72,4 @@ impl Prune {
         let lines: String = lines.iter().map(|line| format!("\n  - {line}")).collect();
         format!("This will remove:{lines}\n")
     }
-}
-
-/// A time as RFC 3339, as seconds since 1970, or as a duration before now.
-fn parse_time(text: &str) -> Option<Timestamp> {
-    if let Ok(time) = text.parse() {
-        return Some(time);
-    }
-    if let Some(time) = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
-        return Some(time);
-    }
-    Timestamp::now().checked_sub(text.parse::<SignedDuration>().ok()?).ok()
 }

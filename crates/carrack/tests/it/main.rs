@@ -3,7 +3,9 @@
 mod architecture;
 mod archives;
 mod cli;
+mod images;
 mod kit;
+mod manifest;
 mod policy;
 mod registries;
 mod registry;
