@@ -15,11 +15,11 @@ use crate::{Engine, Result};
 
 /// What is to be kept.
 #[derive(Default)]
-struct Marked {
-    blobs: BTreeSet<Digest>,
-    chains: BTreeSet<ChainId>,
+pub(crate) struct Marked {
+    pub blobs: BTreeSet<Digest>,
+    pub chains: BTreeSet<ChainId>,
     /// Snapshots of containers.
-    keys: BTreeSet<String>,
+    pub keys: BTreeSet<String>,
 }
 
 impl Marked {
@@ -71,6 +71,7 @@ impl Engine {
         }
         let is_named = |digest: &Digest| marked.blobs.contains(digest);
         self.origins.retain(|origin| is_named(&origin.digest) || is_named(&origin.diff_id.0))?;
+        self.clear_leftovers()?;
         self.snapshots.clear_staging()?;
         self.content.clear_ingests()?;
         Ok(collected)
@@ -87,7 +88,7 @@ impl Engine {
         result
     }
 
-    fn mark(&self) -> Result<Marked> {
+    pub(crate) fn mark(&self) -> Result<Marked> {
         let mut marked = Marked::default();
         marked.keys.extend(self.containers.list()?.into_iter().map(|container| container.record.snapshot));
         for snapshot in self.snapshots.list()? {
@@ -102,7 +103,10 @@ impl Engine {
         self.mark_lists(&mut marked)?;
         for entry in self.build_cache().kept()? {
             marked.blobs.extend(entry.blob);
-            marked.chains.extend(self.parents(entry.chain.as_ref())?);
+            // An entry is a hint: its snapshot may have been lost.
+            if let Some(chain) = entry.chain.filter(|chain| self.snapshots.contains(chain).unwrap_or(false)) {
+                marked.chains.extend(self.parents(Some(&chain))?);
+            }
         }
         Ok(marked)
     }

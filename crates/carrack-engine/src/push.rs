@@ -193,9 +193,9 @@ impl Push<'_> {
     fn wanted(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Option<(Method, Reason)>> {
         let PushOptions { compression, is_forced, preserve_digests } = self.options;
         // A plain layer that came from a registry is as its author wants it.
-        let is_new = layer.media_type == media_type::OCI_LAYER
-            && layer.digest == diff_id.0
-            && self.engine.origins.get(&layer.digest)?.is_none();
+        let is_plain = matches!(layer.media_type.as_str(), media_type::OCI_LAYER | media_type::DOCKER_LAYER);
+        let is_new =
+            is_plain && layer.digest == diff_id.0 && self.engine.origins.get(&layer.digest)?.is_none();
         let (method, is_exact_level) = match compression {
             _ if is_new && *preserve_digests => return Ok(None),
             None if is_new => (Method::DEFAULT_GZIP, false),

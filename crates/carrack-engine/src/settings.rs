@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{ByteSize, Error, Result};
 
 /// All settings, with the embedded defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct StorageSettings {
     pub root: Option<PathBuf>,
     /// State of what runs.
     pub runroot: Option<PathBuf>,
+    /// What the store may take on disk before unused images make room.
+    pub max_size: Option<ByteSize>,
 }
 
 /// `[registries]`

@@ -9,6 +9,7 @@ mod name_log;
 mod origins;
 mod reach;
 mod record;
+mod scan;
 mod store;
 pub mod transport;
 
@@ -20,4 +21,5 @@ pub use name_log::LogEntry;
 pub use origins::{LayerOrigin, LayerOrigins};
 pub use reach::reachable_blobs;
 pub use record::ImageRecord;
+pub use scan::Scan;
 pub use store::ImageStore;

@@ -167,13 +167,17 @@ impl ImageStore {
         Ok(atomic::sync_parent(&path)?)
     }
 
-    fn lock(&self) -> Result<Lock> {
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn lock(&self) -> Result<Lock> {
         Ok(Lock::exclusive(&self.root.join("lock"))?)
     }
 }
 
 /// Reads a record; `None` when there is none, an error when the file holds anything but a record of its own name.
-fn read_record(path: &Path) -> Result<Option<ImageRecord>> {
+pub(crate) fn read_record(path: &Path) -> Result<Option<ImageRecord>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.during("open", path)?,

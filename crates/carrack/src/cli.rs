@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -86,6 +86,12 @@ const GROUPS: [Group; 5] = [
         about: "Serve images to others",
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
+    },
+    Group {
+        name: "system",
+        about: "Manage the store as a whole",
+        entries: system_group,
+        augment: |command| with_entries(command, system_group()),
     },
 ];
 
@@ -129,6 +135,10 @@ fn manifest_group() -> Vec<Entry> {
 
 fn registry_group() -> Vec<Entry> {
     vec![commands::REGISTRY_SERVE]
+}
+
+fn system_group() -> Vec<Entry> {
+    commands::SYSTEM.to_vec()
 }
 
 /// The whole command line, for parsing, help, completion and manual pages.

@@ -42,6 +42,9 @@ mod save;
 mod search;
 mod start;
 mod stop;
+mod system_check;
+mod system_df;
+mod system_prune;
 mod tag;
 mod untag;
 mod version;
@@ -126,6 +129,16 @@ pub const CONTAINER_PRUNE: Entry =
     entry::<container_prune::Prune>("prune", "Remove all containers that do not run", "");
 /// `carrack builder prune`
 pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
+/// `carrack system ...`
+pub const SYSTEM: &[Entry] = &[
+    entry::<system_check::Check>(
+        "check",
+        "Look for damage in the store, and repair it",
+        system_check::EXAMPLES,
+    ),
+    entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
+    entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =
     entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);
