@@ -6,7 +6,7 @@ use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies};
 use carrack_image::ImageStore;
-use carrack_snapshot::{OverlaySnapshotter, Snapshots};
+use carrack_snapshot::{Choice, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,7 @@ pub struct Engine {
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
     pub(crate) snapshots: Box<dyn Snapshots>,
+    pub(crate) driver: Choice,
     pub(crate) containers: ContainerStore,
 }
 
@@ -50,10 +51,14 @@ impl Engine {
     pub fn open(mut environment: Environment) -> Result<Self> {
         environment.paths = environment.paths.prepare()?;
         let Paths { root, runroot } = &environment.paths;
+        let (snapshots, shares) = (root.join("snapshots"), runroot.join("mounts"));
+        let driver = Choice::make(environment.settings.storage.driver, &snapshots)?;
+        let content = ContentStore::open(&root.join("content"))?;
         Ok(Self {
-            content: ContentStore::open(&root.join("content"))?,
+            snapshots: driver.driver.open(&snapshots, &content, &shares)?,
+            driver,
+            content,
             images: ImageStore::open(&root.join("images"))?,
-            snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             environment,
         })
@@ -67,6 +72,16 @@ impl Engine {
 
     pub(crate) fn operations_lock(&self) -> PathBuf {
         self.environment.paths.root.join("operations.lock")
+    }
+
+    /// Where each storage driver has a folder.
+    pub(crate) fn snapshots_folder(&self) -> PathBuf {
+        self.environment.paths.root.join("snapshots")
+    }
+
+    /// Where processes say which mounts of images they hold.
+    pub(crate) fn shares_folder(&self) -> PathBuf {
+        self.environment.paths.runroot.join("mounts")
     }
 
     /// A client for registries, with the user's credentials and settings.

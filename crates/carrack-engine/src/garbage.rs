@@ -8,41 +8,35 @@ use std::collections::BTreeSet;
 
 use carrack_image::{Image, reachable_blobs};
 use carrack_oci::{ChainId, Digest};
-use carrack_snapshot::SnapshotName;
+use carrack_snapshot::{KeyError, Kept, Snapshots};
 use carrack_sys::lock::Lock;
 
+use crate::user_snapshots::is_users;
 use crate::{Engine, Result};
 
 /// What is to be kept.
 #[derive(Default)]
 struct Marked {
     blobs: BTreeSet<Digest>,
-    chains: BTreeSet<ChainId>,
-    /// Snapshots of containers.
-    keys: BTreeSet<String>,
+    snapshots: Kept,
 }
 
 impl Engine {
     /// Deletes every blob and snapshot that no record names.
     pub(crate) fn collect_garbage(&self) -> Result<()> {
         let Some(_alone) = Lock::try_exclusive(&self.operations_lock())? else { return Ok(()) };
-        let marked = self.mark()?;
-        // Each snapshot is listed before its parent, so that none loses what it stands on.
-        for snapshot in self.snapshots.list()? {
-            match &snapshot.name {
-                SnapshotName::Committed(id) if !marked.chains.contains(id) => self.snapshots.remove(id)?,
-                SnapshotName::Key(key) if !marked.keys.contains(key.as_str()) => {
-                    self.snapshots.discard(key)?
-                }
-                _ => {}
-            }
+        let others = self.other_snapshots()?;
+        let stores: Vec<&dyn Snapshots> =
+            std::iter::once(&*self.snapshots).chain(others.iter().map(AsRef::as_ref)).collect();
+        let marked = self.mark(&stores)?;
+        for store in &stores {
+            store.collect(&marked.snapshots)?;
         }
         for (digest, _) in self.content.list()? {
             if !marked.blobs.contains(&digest) {
                 self.content.delete(&digest)?;
             }
         }
-        self.snapshots.clear_staging()?;
         Ok(self.content.clear_ingests()?)
     }
 
@@ -57,30 +51,46 @@ impl Engine {
         result
     }
 
-    fn mark(&self) -> Result<Marked> {
+    fn mark(&self, stores: &[&dyn Snapshots]) -> Result<Marked> {
         let mut marked = Marked::default();
-        marked.keys.extend(self.containers.list()?.into_iter().map(|container| container.record.snapshot));
-        for snapshot in self.snapshots.list()? {
-            if snapshot.key().is_some_and(|key| marked.keys.contains(key.as_str())) {
-                marked.chains.extend(self.parents(snapshot.parent.as_ref())?);
-            }
-        }
+        let mut tops = self.kept_snapshots()?;
+        let keys = self.containers.list()?.into_iter().map(|container| container.record.snapshot.parse());
+        marked.snapshots.keys = keys.collect::<Result<_, KeyError>>()?;
         for record in self.images.list()? {
             marked.blobs.extend(reachable_blobs(&self.content, &record)?);
             let image = Image::load(&self.content, &record.manifest)?;
             // The tar of a layer, where the store keeps it: a blob by its diff ID.
             marked.blobs.extend(image.config.rootfs.diff_ids.iter().map(|diff_id| diff_id.0.clone()));
-            marked.chains.extend(image.layers().into_iter().map(|layer| layer.chain_id));
+            marked.snapshots.chains.extend(image.layers().into_iter().map(|layer| layer.chain_id));
         }
         for entry in self.build_cache().kept()? {
             marked.blobs.extend(entry.blob);
-            marked.chains.extend(self.parents(entry.chain.as_ref())?);
+            tops.extend(entry.chain);
+        }
+        for store in stores {
+            mark_stacks(*store, &tops, &mut marked)?;
         }
         Ok(marked)
     }
+}
 
-    /// A committed snapshot and all below it.
-    fn parents(&self, top: Option<&ChainId>) -> Result<Vec<ChainId>> {
-        top.map_or(Ok(Vec::new()), |top| Ok(self.snapshots.stack_of(top)?))
+/// Marks, in one store, what users made by hand, and all that is below what is kept.
+fn mark_stacks(store: &dyn Snapshots, tops: &BTreeSet<ChainId>, marked: &mut Marked) -> Result<()> {
+    let mut tops = tops.clone();
+    for snapshot in store.list()? {
+        let Some(key) = snapshot.key() else { continue };
+        if is_users(key) {
+            marked.snapshots.keys.insert(key.clone());
+        }
+        if marked.snapshots.keys.contains(key) {
+            tops.extend(snapshot.parent);
+        }
     }
+    for top in &tops {
+        if store.contains(top)? {
+            marked.snapshots.chains.extend(store.stack_of(top)?);
+            marked.blobs.extend(store.tars_of(top)?.into_iter().map(|layer| layer.0));
+        }
+    }
+    Ok(())
 }

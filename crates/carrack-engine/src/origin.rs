@@ -6,6 +6,7 @@ use carrack_content::Ingest;
 use carrack_distribution::{BlobSink, Client};
 use carrack_image::transport::{Location, Source};
 use carrack_oci::{Descriptor, Reference};
+use carrack_sys::IoContext;
 
 use crate::{Engine, Result};
 
@@ -59,31 +60,34 @@ impl Origin {
         }
     }
 
-    /// Writes a blob's bytes into `ingest`, from where it stands; the ingest verifies them.
+    /// Whether a fetch goes on from where an earlier one has ended.
+    pub(crate) fn resumes(&self) -> bool {
+        matches!(self, Self::Registry { .. })
+    }
+
+    /// Writes a blob's bytes into `sink`, from where it stands; whoever owns it verifies them.
     pub(crate) fn fetch(
         &self,
         descriptor: &Descriptor,
-        ingest: &mut Ingest,
+        sink: &mut dyn BlobSink,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
         match self {
             Self::Registry { client, reference } => {
-                let mut sink = IngestSink(ingest);
-                Ok(client.fetch_blob(reference.repository(), descriptor, &mut sink, progress)?)
+                Ok(client.fetch_blob(reference.repository(), descriptor, sink, progress)?)
             }
             Self::Local { source, .. } => {
-                ingest.restart()?;
-                copy(&mut source.blob(descriptor)?, ingest, progress)
+                sink.restart().during("restart", "a blob")?;
+                copy(&mut source.blob(descriptor)?, sink, progress)
             }
         }
     }
 }
 
 /// Copies a local blob, telling how far it is after each megabyte.
-fn copy(from: &mut dyn Read, to: &mut Ingest, progress: &dyn Fn(u64)) -> Result<()> {
-    use carrack_sys::IoContext;
+fn copy(from: &mut dyn Read, to: &mut dyn BlobSink, progress: &dyn Fn(u64)) -> Result<()> {
     loop {
-        let copied = io::copy(&mut from.take(1 << 20), to).during("copy", "a blob")?;
+        let copied = io::copy(&mut from.take(1 << 20), &mut *to).during("copy", "a blob")?;
         if copied == 0 {
             return Ok(());
         }
@@ -91,7 +95,8 @@ fn copy(from: &mut dyn Read, to: &mut Ingest, progress: &dyn Fn(u64)) -> Result<
     }
 }
 
-struct IngestSink<'a>(&'a mut Ingest);
+/// Writes into an ingest.
+pub(crate) struct IngestSink<'a>(pub &'a mut Ingest);
 
 impl Write for IngestSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -49,7 +49,7 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?;
+        self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
         Ok(locked.delete()?)
     }
 
@@ -109,7 +109,7 @@ impl Engine {
                     },
                 }
             }
-            Effect::Snapshot { key } => Ok(self.snapshots.discard(&SnapshotKey::new(key)?)?),
+            Effect::Snapshot { key } => self.discard_snapshot(&SnapshotKey::new(key)?),
         }
     }
 

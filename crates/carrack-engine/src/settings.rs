@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_snapshot::Driver;
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub struct StorageSettings {
     pub root: Option<PathBuf>,
     /// State of what runs.
     pub runroot: Option<PathBuf>,
+    /// How layers are kept; without it, the best that works here.
+    pub driver: Option<Driver>,
 }
 
 /// `[registries]`

@@ -1,0 +1,212 @@
+//! Layers: a tar in the content store, and its index here.
+//!
+//! Invariant: one index is written at a time in a process, because its names are held in memory while it is; other
+//! layers that come meanwhile are only written down, and indexed from there when it is their turn.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use carrack_content::{BlobWriter, ContentStore};
+use carrack_layer::{IndexOptions, Indexed};
+use carrack_oci::DiffId;
+use carrack_sys::atomic::{self, Durability};
+use carrack_sys::{IoContext, tree};
+use serde::{Deserialize, Serialize};
+
+use crate::folders::{Folders, file_name, folder_names, parse_file_name, rename_new};
+use crate::record::{Record, RecordedUsage, RootFolder};
+use crate::{Error, Result};
+
+/// Held while an index is in memory.
+static INDEXING: Mutex<()> = Mutex::new(());
+
+const COPY_BYTES: usize = 256 << 10;
+
+/// What is known of an indexed layer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Summary {
+    /// The layer hides all that is below it.
+    #[serde(default)]
+    pub is_opaque: bool,
+    /// It cannot be seen right without what is below it: overlayfs alone does not stack it.
+    #[serde(default)]
+    pub needs_below: bool,
+    /// It removes or hides names of lower layers.
+    #[serde(default)]
+    pub has_whiteouts: bool,
+    /// The length of its files and the number of its inodes.
+    pub usage: RecordedUsage,
+    /// How the root looks, if the layer says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootFolder>,
+}
+
+/// The layers of a store.
+#[derive(Debug)]
+pub(super) struct Layers {
+    folder: PathBuf,
+    content: ContentStore,
+}
+
+impl Layers {
+    pub fn new(root: &Path, content: &ContentStore) -> Self {
+        Self { folder: root.join("layers"), content: content.clone() }
+    }
+
+    fn path(&self, layer: &DiffId) -> PathBuf {
+        self.folder.join(file_name(&layer.0))
+    }
+
+    /// Where the index of a layer is.
+    pub fn index(&self, layer: &DiffId) -> PathBuf {
+        self.path(layer).join("index")
+    }
+
+    /// Where the tar of a layer is.
+    pub fn tar(&self, layer: &DiffId) -> PathBuf {
+        self.content.blob_path(&layer.0)
+    }
+
+    /// Whether tar and index are there.
+    pub fn is_complete(&self, layer: &DiffId) -> Result<bool> {
+        Ok(self.summary(layer)?.is_some() && self.content.size(&layer.0)?.is_some())
+    }
+
+    /// The length of a layer's tar.
+    pub fn tar_bytes(&self, layer: &DiffId) -> Result<u64> {
+        let size_bytes = self.content.size(&layer.0)?;
+        size_bytes.ok_or_else(|| carrack_content::Error::NotFound { digest: layer.0.clone() }.into())
+    }
+
+    fn summary(&self, layer: &DiffId) -> Result<Option<Summary>> {
+        let Some(bytes) = atomic::read(&self.path(layer).join("summary.json"))? else { return Ok(None) };
+        let name = || layer.to_string();
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
+    }
+
+    /// What is known of a layer whose tar is in the content store; one without an index gets it.
+    pub fn ensure(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
+        if let Some(summary) = self.summary(layer)? {
+            return Ok(summary);
+        }
+        let _one_at_a_time = lock();
+        self.index_stored(layer, folders)
+    }
+
+    /// Takes the tar of a layer, and indexes it while it comes; returns its diff ID and length.
+    pub fn add(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
+        let mut writer = self.content.writer()?;
+        let Some(_one_at_a_time) = try_lock() else {
+            copy(tar, &mut writer)?;
+            let (digest, size_bytes) = writer.commit()?;
+            let layer = DiffId(digest);
+            self.ensure(&layer, folders)?;
+            return Ok((layer, size_bytes));
+        };
+        let staged = folders.stage()?;
+        let both = Tee { tar, writer: &mut writer };
+        let summary = write_index(&staged.path, |out, options| carrack_layer::index(both, out, options))?;
+        let (digest, size_bytes) = writer.commit()?;
+        let layer = DiffId(digest);
+        self.name(&staged.path, &layer, &summary)?;
+        Ok((layer, size_bytes))
+    }
+
+    fn index_stored(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
+        let staged = folders.stage()?;
+        let tar = self.content.open_blob(&layer.0)?;
+        let summary = write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        self.name(&staged.path, layer, &summary)?;
+        Ok(summary)
+    }
+
+    /// Gives a complete index, synced here, its name.
+    fn name(&self, folder: &Path, layer: &DiffId, summary: &Summary) -> Result<()> {
+        let bytes = serde_json::to_vec(summary).expect("a summary has string keys only");
+        atomic::write(&folder.join("summary.json"), &bytes, 0o600, Durability::Durable)?;
+        let path = self.path(layer);
+        rename_new(folder, &path)?;
+        Ok(atomic::sync_parent(&path)?)
+    }
+
+    /// Removes the index of a layer.
+    pub fn remove(&self, layer: &DiffId, folders: &Folders) -> Result<()> {
+        folders.unname(&self.path(layer)).map(drop)
+    }
+
+    /// Removes the indexes of layers that none of the snapshots `left` has.
+    pub fn retain(&self, left: &[Record], folders: &Folders) -> Result<()> {
+        let used: std::collections::HashSet<&DiffId> = left.iter().flat_map(|record| &record.layers).collect();
+        for name in folder_names(&self.folder)? {
+            match parse_file_name(&name).map(DiffId) {
+                Some(layer) if used.contains(&layer) => {}
+                Some(layer) => self.remove(&layer, folders)?,
+                None => tree::remove_tree(&self.folder.join(name))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock() -> MutexGuard<'static, ()> {
+    INDEXING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock() -> Option<MutexGuard<'static, ()>> {
+    match INDEXING.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Passes a tar on to its index, and writes it down.
+struct Tee<'a> {
+    tar: &'a mut dyn Read,
+    writer: &'a mut BlobWriter,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.tar.read(buffer)?;
+        self.writer.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+fn copy(tar: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                writer.write_all(&buffer[..count]).map_err(|source| carrack_layer::Error::Write { source })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(carrack_layer::Error::Read { source }.into()),
+        }
+    }
+}
+
+/// Writes `index` into a folder, and reads back how its root looks.
+fn write_index(
+    folder: &Path,
+    write: impl FnOnce(&mut BufWriter<File>, &IndexOptions<'_>) -> carrack_layer::Result<Indexed>,
+) -> Result<Summary> {
+    let path = folder.join("index");
+    let mut out = BufWriter::with_capacity(COPY_BYTES, File::create_new(&path).during("create", &path)?);
+    let indexed = write(&mut out, &IndexOptions::new(folder))?;
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).during("write", &path)?;
+    file.sync_data().during("sync", &path)?;
+    let root = root_of(&path)?;
+    let others = indexed.implicit_dirs - u64::from(root.is_none());
+    Ok(Summary {
+        is_opaque: indexed.is_opaque,
+        needs_below: indexed.needs_below || others > 0,
+        has_whiteouts: indexed.has_whiteouts,
+        usage: indexed.usage.into(),
+        root,
+    })
+}
