@@ -3,13 +3,16 @@
 //! Invariant: one index is written at a time in a process, because its names are held in memory while it is; other
 //! layers that come meanwhile are only written down, and indexed from there when it is their turn.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use carrack_content::{BlobWriter, ContentStore};
-use carrack_layer::{IndexOptions, Indexed};
+use carrack_erofs::Reader;
+use carrack_layer::{IndexOptions, Indexed, is_layer_xattr};
 use carrack_oci::DiffId;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::{IoContext, tree};
@@ -138,7 +141,7 @@ impl Layers {
 
     /// Removes the indexes of layers that none of the snapshots `left` has.
     pub fn retain(&self, left: &[Record], folders: &Folders) -> Result<()> {
-        let used: std::collections::HashSet<&DiffId> = left.iter().flat_map(|record| &record.layers).collect();
+        let used: HashSet<&DiffId> = left.iter().flat_map(|record| &record.layers).collect();
         for name in folder_names(&self.folder)? {
             match parse_file_name(&name).map(DiffId) {
                 Some(layer) if used.contains(&layer) => {}
@@ -190,15 +193,14 @@ fn copy(tar: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
     }
 }
 
-/// Writes `index` into a folder, and reads back how its root looks.
+/// Writes an index into a folder, and reads back how its root looks.
 fn write_index(
     folder: &Path,
-    write: impl FnOnce(&mut BufWriter<File>, &IndexOptions<'_>) -> carrack_layer::Result<Indexed>,
+    write: impl FnOnce(&mut File, &IndexOptions<'_>) -> carrack_layer::Result<Indexed>,
 ) -> Result<Summary> {
     let path = folder.join("index");
-    let mut out = BufWriter::with_capacity(COPY_BYTES, File::create_new(&path).during("create", &path)?);
-    let indexed = write(&mut out, &IndexOptions::new(folder))?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).during("write", &path)?;
+    let mut file = File::create_new(&path).during("create", &path)?;
+    let indexed = write(&mut file, &IndexOptions::new(folder))?;
     file.sync_data().during("sync", &path)?;
     let root = root_of(&path)?;
     let others = indexed.implicit_dirs - u64::from(root.is_none());
@@ -209,4 +211,27 @@ fn write_index(
         usage: indexed.usage.into(),
         root,
     })
+}
+
+/// How the root of an index looks, if the layer has described it.
+fn root_of(index: &Path) -> Result<Option<RootFolder>> {
+    let mut reader = Reader::open(File::open(index).during("open", index)?).map_err(carrack_layer::Error::from)?;
+    let mut bytes = Vec::new();
+    reader.inode(reader.root(), &mut bytes).map_err(carrack_layer::Error::from)?;
+    let record = carrack_erofs::Record(&bytes);
+    let metadata = record.metadata();
+    if metadata.marks.is_implicit {
+        return Ok(None);
+    }
+    let is_plain = |(name, value): (Vec<u8>, &[u8])| {
+        let name = String::from_utf8(name).ok().filter(|name| is_layer_xattr(OsStr::new(name)));
+        name.map(|name| (name, value.to_vec()))
+    };
+    Ok(Some(RootFolder {
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: metadata.mtime,
+        xattrs: record.xattrs().filter_map(is_plain).collect(),
+    }))
 }
