@@ -4,10 +4,14 @@
 //! the [`Root`](carrack_sys::rooted::Root) that is given; what two tar readers could understand in two ways is refused.
 
 mod apply;
+mod bounded;
 pub mod compression;
 mod diff;
 mod error;
 mod extract;
+mod index;
+mod path;
+mod scratch;
 pub mod tar;
 mod unpack;
 mod xattr;
@@ -16,4 +20,5 @@ pub use apply::{Applied, ApplyOptions, apply};
 pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
 pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract};
+pub use index::{IndexOptions, Indexed, index, index_file};
 pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};
