@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
-use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, media_type};
+use carrack_oci::{Descriptor, DiffId, Document, Platform, media_type};
 use carrack_snapshot::Unpacked;
 
 use crate::error::OperationContext;

@@ -52,6 +52,8 @@ pub struct Indexed {
     /// The layer has hardlinks to files of lower layers: alone or stacked these are symbolic links, and only
     /// [`merge`](crate::merge()) makes them what they are.
     pub needs_below: bool,
+    /// The layer removes names of lower layers; at the bottom of a stack, the marks of that would be seen.
+    pub has_whiteouts: bool,
     /// How many folders the layer needs and does not describe; the root may be one. Stacked, they would hide the
     /// metadata of those below; merged, they show it.
     pub implicit_dirs: u64,

@@ -24,7 +24,7 @@ use carrack_sys::rooted::Root;
 use carrack_sys::tree::Usage;
 
 use crate::folders::{Folders, files_of};
-use crate::record::{Record, RootFolder};
+use crate::record::Record;
 use crate::snapshotter::Content;
 use crate::{
     Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, Snapshots, Snapshotter, Unpacked,
@@ -218,12 +218,5 @@ impl Snapshotter for ErofsSnapshotter {
 
     fn list(&self) -> Result<Vec<SnapshotInfo>> {
         self.folders.list()
-    }
-}
-
-impl RootFolder {
-    /// The root of an image, read from a mount of it.
-    fn of_mount(mount: &Mount) -> Result<Self> {
-        Self::of(&mount.open_root()?.at("")?)
     }
 }

@@ -53,21 +53,6 @@ fn copy_metadata(source: &Place<'_>, metadata: &Metadata, target: &Place<'_>) ->
 }
 
 impl RootFolder {
-    /// How the folder at `place` looks.
-    pub fn of(place: &Place<'_>) -> Result<Self> {
-        let mut root = Self::default();
-        if let Some(metadata) = place.metadata()? {
-            (root.mode, root.uid, root.gid) = (metadata.mode, metadata.uid, metadata.gid);
-            root.mtime = metadata.mtime;
-        }
-        for name in place.xattr_names()?.iter().filter(|name| is_layer_xattr(name)) {
-            if let (Some(text), Some(value)) = (name.to_str(), place.xattr(name)?) {
-                root.xattrs.push((text.to_owned(), value));
-            }
-        }
-        Ok(root)
-    }
-
     /// Makes a new folder that looks like this.
     pub fn create(&self, path: &Path) -> Result<()> {
         fs::create_dir(path).during("create the folder", path)?;

@@ -170,7 +170,7 @@ fn absent_snapshots(store: &dyn Store, tars: &ContentStore) {
     assert!(store.list().unwrap().is_empty());
 }
 
-fn removal_keeps_parents(store: &dyn Store, tars: &ContentStore) {
+fn removal_keeps_parents(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["a"]));
     let top = add_layer(store, Some(&base), "top", &paths(&["b"]));
     store.prepare(&key("work"), Some(&top)).unwrap();
@@ -185,7 +185,7 @@ fn removal_keeps_parents(store: &dyn Store, tars: &ContentStore) {
     assert!(store.list().unwrap().is_empty());
 }
 
-fn unpack_then_stack(store: &dyn Store, tars: &ContentStore) {
+fn unpack_then_stack(store: &dyn Store, _tars: &ContentStore) {
     let mut unpacked: Vec<_> = ["three", "two", "one"]
         .into_iter()
         .map(|name| store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice(), None).unwrap())
@@ -202,7 +202,7 @@ fn unpack_then_stack(store: &dyn Store, tars: &ContentStore) {
     assert_eq!(store.usage(&top).unwrap(), crate::Usage { size_bytes: 9, inodes: 2 });
 }
 
-fn whiteouts(store: &dyn Store, tars: &ContentStore) {
+fn whiteouts(store: &dyn Store, _tars: &ContentStore) {
     let base =
         add_layer(store, None, "base", &paths(&["keep", "gone", "hidden/", "hidden/old", ".wh.never-there"]));
     assert_eq!(content(store, &base), ["gone", "hidden", "hidden/old", "keep"]);
@@ -211,7 +211,7 @@ fn whiteouts(store: &dyn Store, tars: &ContentStore) {
     assert_eq!(content(store, &top), ["hidden", "hidden/new", "keep"]);
 }
 
-fn opaque_root(store: &dyn Store, tars: &ContentStore) {
+fn opaque_root(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["old"]));
     let middle = add_layer(store, Some(&base), "middle", &paths(&[".wh..wh..opq", "new"]));
     let top = add_layer(store, Some(&middle), "top", &paths(&["newer"]));
@@ -219,7 +219,7 @@ fn opaque_root(store: &dyn Store, tars: &ContentStore) {
     assert_eq!(content(store, &top), ["new", "newer"]);
 }
 
-fn implicit_folders(store: &dyn Store, tars: &ContentStore) {
+fn implicit_folders(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("tmp/");
     (described.mode, described.uid, described.gid) = (0o1777, 7, 8);
     let base = add_layer(store, None, "base", &[described]);
@@ -231,7 +231,7 @@ fn implicit_folders(store: &dyn Store, tars: &ContentStore) {
     assert_eq!((new.mode, new.uid, new.gid), (0o755, 0, 0));
 }
 
-fn root_metadata(store: &dyn Store, tars: &ContentStore) {
+fn root_metadata(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("./");
     (described.mode, described.uid) = (0o711, 5);
     let base = add_layer(store, None, "base", &[described]);
@@ -251,14 +251,14 @@ fn idempotence(store: &dyn Store, tars: &ContentStore) {
     assert_eq!(store.list().unwrap().len(), 1, "the active snapshot is gone");
 }
 
-fn broken_layer(store: &dyn Store, tars: &ContentStore) {
+fn broken_layer(store: &dyn Store, _tars: &ContentStore) {
     let bytes = layer(&paths(&["a", "b"]));
     assert!(store.unpack(&key("layer"), &mut &bytes[..700], None).is_err());
     drop(store.unpack(&key("layer"), &mut bytes.as_slice(), None).unwrap());
     assert!(store.list().unwrap().is_empty());
 }
 
-fn many_layers(store: &dyn Store, tars: &ContentStore) {
+fn many_layers(store: &dyn Store, _tars: &ContentStore) {
     let mut parent = None;
     for number in 0..120 {
         let name = format!("layer-{number:03}");

@@ -115,12 +115,23 @@ impl<'f> Names<'f> {
 
     /// Writes the index of what has arrived.
     pub fn write(self, out: &mut (impl Write + Seek), tar_bytes: u64, entries: u64) -> Result<Indexed> {
-        let Self { tree, mut records, usage, is_opaque, needs_below, implicit, implicit_opaque, .. } = self;
+        let Self { tree, mut records, usage, is_opaque, needs_below, implicit, implicit_opaque, whiteout, .. } =
+            self;
+        let has_whiteouts = tree.links(whiteout) > 0;
         let implicit_dirs = tree.folders_with(|record| [implicit, implicit_opaque].contains(&record));
         let devices = vec![Device { tag: Vec::new(), size_bytes: tar_bytes }];
         let written = write(Image { tree, records: &mut records, devices }, out)?;
         let index_bytes = written.size_bytes;
-        Ok(Indexed { tar_bytes, index_bytes, usage, is_opaque, needs_below, implicit_dirs, entries })
+        Ok(Indexed {
+            tar_bytes,
+            index_bytes,
+            usage,
+            is_opaque,
+            needs_below,
+            has_whiteouts,
+            implicit_dirs,
+            entries,
+        })
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<()> {

