@@ -101,7 +101,9 @@ impl LayerUnpacker for VfsSnapshotter {
         let visible = parent.filter(|_| !unpacked.applied.is_opaque);
         self.copy_parent(&staged, visible)?;
         let layer = Root::open(&unpacked.staged.files())?;
-        merge::merge(&layer, &unpacked.applied.implicit_dirs, &Root::open(&staged.files())?)?;
+        let below = visible.map(|id| Root::open(&self.files(id))).transpose()?;
+        let target = Root::open(&staged.files())?;
+        merge::merge(&layer, &unpacked.applied.implicit_dirs, below.as_ref(), &target)?;
         record.write(&staged.path, Durability::Volatile)?;
         self.folders.sync_data()?;
         self.folders.name_committed(&staged.path, id)?;

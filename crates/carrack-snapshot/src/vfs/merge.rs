@@ -13,8 +13,8 @@ use carrack_sys::tree;
 use crate::Result;
 use crate::files::copy_folder_metadata;
 
-/// Moves all of `layer` onto `target`; the folders `implicit` keep the metadata that they have there.
-pub(super) fn merge(layer: &Root, implicit: &[PathBuf], target: &Root) -> Result<()> {
+/// Moves all of `layer` onto `target`, a copy of `below`; the folders `implicit` look like those there.
+pub(super) fn merge(layer: &Root, implicit: &[PathBuf], below: Option<&Root>, target: &Root) -> Result<()> {
     let implicit: HashSet<&Path> = implicit.iter().map(PathBuf::as_path).collect();
     let mut folders = vec![PathBuf::new()];
     let mut made = HashSet::new();
@@ -39,9 +39,11 @@ pub(super) fn merge(layer: &Root, implicit: &[PathBuf], target: &Root) -> Result
         Ok::<_, crate::Error>(true)
     })?;
     for path in folders.iter().rev() {
-        if !implicit.contains(path.as_path()) || made.contains(path) {
-            copy_folder_metadata(&layer.at(path)?, &target.at(path)?)?;
-        }
+        let source = match below {
+            Some(below) if implicit.contains(path.as_path()) && !made.contains(path) => below,
+            _ => layer,
+        };
+        copy_folder_metadata(&source.at(path)?, &target.at(path)?)?;
     }
     Ok(())
 }
