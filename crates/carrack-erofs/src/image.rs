@@ -55,7 +55,8 @@ pub fn write<R: Records>(image: Image<'_, R>, out: &mut (impl Write + Seek)) -> 
     let size_bytes = out.place;
     let blocks = u32::try_from(size_bytes / BLOCK_BYTES)
         .map_err(|_| Error::TooLarge { what: "bytes of an index", limit: BLOCK_BYTES << 32 })?;
-    let root = u16::try_from(folders_at / SLOT_BYTES).unwrap_or_default();
+    let root = layout.place(layout.tree.inode(layout.tree.root())) / SLOT_BYTES;
+    let root = u16::try_from(root).unwrap_or_default(); // right after the devices, of which there are few
     let superblock = Superblock { root, inodes: layout.inodes, blocks, devices };
     out.seek(begin, 0)?;
     layout.write_head(&mut out, &superblock, blocks_at)?;
@@ -358,8 +359,10 @@ impl Head {
     }
 
     fn fill(&mut self, out: &mut Out<impl Write + Seek>, place: u64) -> Result<()> {
+        const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
         while out.place < place {
-            self.write(out, &[0])?;
+            let length = usize::try_from(place - out.place).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            self.write(out, &ZEROS[..length])?;
         }
         Ok(())
     }
