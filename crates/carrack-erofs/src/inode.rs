@@ -94,11 +94,15 @@ pub struct Marks {
     pub is_implicit: bool,
     /// A symbolic link that stands for another name of a file in a lower layer; the link says its path.
     pub is_link_below: bool,
+    /// A root: there are such links in the index.
+    pub has_links_below: bool,
 }
 
 impl Marks {
     fn bits(self) -> u32 {
-        u32::from(self.is_implicit) | u32::from(self.is_link_below) << 1
+        u32::from(self.is_implicit)
+            | u32::from(self.is_link_below) << 1
+            | u32::from(self.has_links_below) << 2
     }
 }
 
@@ -290,7 +294,11 @@ impl<'a> Record<'a> {
             uid: u32_at(self.0, 24),
             gid: u32_at(self.0, 28),
             mtime: (u64_at(self.0, 32).cast_signed(), u32_at(self.0, 40)),
-            marks: Marks { is_implicit: marks & 1 != 0, is_link_below: marks & 2 != 0 },
+            marks: Marks {
+                is_implicit: marks & 1 != 0,
+                is_link_below: marks & 2 != 0,
+                has_links_below: marks & 4 != 0,
+            },
         }
     }
 

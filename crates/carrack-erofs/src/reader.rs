@@ -14,7 +14,8 @@ use crate::superblock::{MAX_DEVICES, Superblock, header_bytes};
 use crate::{BLOCK_BYTES, Device, Error, Kind, Result, SLOT_BYTES};
 
 const PAGE_BYTES: usize = 4096;
-const PAGES: usize = 64;
+/// 64 KiB: 127 indexes may be open.
+const PAGES: usize = 16;
 /// What a record may have beside attributes: the chunks of a file, or what a link says.
 const MAX_CHUNK_BYTES: u64 = 8 << 16;
 const MAX_LINK_BYTES: u64 = 4096;

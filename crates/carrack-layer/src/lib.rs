@@ -10,6 +10,7 @@ mod diff;
 mod error;
 mod extract;
 mod index;
+mod merge;
 mod path;
 mod scratch;
 pub mod tar;
@@ -17,8 +18,10 @@ mod unpack;
 mod xattr;
 
 pub use apply::{Applied, ApplyOptions, apply};
+pub use carrack_erofs::Limits;
 pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
 pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract};
 pub use index::{IndexOptions, Indexed, index, index_file};
+pub use merge::{Merged, merge};
 pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};

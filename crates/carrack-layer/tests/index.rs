@@ -4,14 +4,13 @@
 mod mounted;
 mod support;
 
-use std::fs::File;
 use std::io::Cursor;
 use std::path::Path;
 
 use carrack_layer::{ApplyOptions, Error, IndexOptions, Indexed, apply, index, index_file};
 use carrack_sys::rooted::Root;
 use mounted::{file, mount, seen};
-use support::{Raw, Tar, fixture};
+use support::{Raw, Tar};
 
 fn indexed(tar: &[u8]) -> Result<(Vec<u8>, Indexed), Error> {
     let mut out = Cursor::new(Vec::new());
@@ -29,6 +28,7 @@ fn assert_equal_to_apply(tar: &[u8]) {
     assert_eq!(summary.implicit_dirs, applied.implicit_dirs.len() as u64);
     assert_eq!((summary.tar_bytes, summary.index_bytes), (tar.len() as u64, bytes.len() as u64));
     let index = file(&bytes);
+
     let mut expected = seen(&root, true);
     let mut found = seen(&mount(&index, &[file(tar)]), true);
     if !applied.implicit_dirs.is_empty() {

@@ -26,7 +26,7 @@ const IMPLICIT: Metadata = Metadata {
     uid: 0,
     gid: 0,
     mtime: (0, 0),
-    marks: Marks { is_implicit: true, is_link_below: false },
+    marks: Marks { is_implicit: true, is_link_below: false, has_links_below: false },
 };
 
 type Xattr = (Vec<u8>, Vec<u8>);
@@ -114,11 +114,14 @@ impl<'f> Names<'f> {
     }
 
     /// Writes the index of what has arrived.
-    pub fn write(self, out: &mut (impl Write + Seek), tar_bytes: u64, entries: u64) -> Result<Indexed> {
-        let Self { tree, mut records, usage, is_opaque, needs_below, implicit, implicit_opaque, whiteout, .. } =
-            self;
-        let has_whiteouts = tree.links(whiteout) > 0;
-        let implicit_dirs = tree.folders_with(|record| [implicit, implicit_opaque].contains(&record));
+    pub fn write(mut self, out: &mut (impl Write + Seek), tar_bytes: u64, entries: u64) -> Result<Indexed> {
+        let (implicit, implicit_opaque) = (self.implicit, self.implicit_opaque);
+        let has_whiteouts = self.tree.links(self.whiteout) > 0;
+        let implicit_dirs = self.tree.folders_with(|record| [implicit, implicit_opaque].contains(&record));
+        if self.needs_below {
+            self.mark_root()?;
+        }
+        let Self { tree, mut records, usage, is_opaque, needs_below, .. } = self;
         let devices = vec![Device { tag: Vec::new(), size_bytes: tar_bytes }];
         let written = write(Image { tree, records: &mut records, devices }, out)?;
         let index_bytes = written.size_bytes;
@@ -132,6 +135,24 @@ impl<'f> Names<'f> {
             implicit_dirs,
             entries,
         })
+    }
+
+    /// Says in the root that there are links to lower layers.
+    fn mark_root(&mut self) -> Result<()> {
+        let root = self.tree.inode(self.tree.root());
+        let xattrs = self.xattrs(root)?;
+        self.records.read(self.tree.record(root), &mut self.record)?;
+        let mut metadata = Record(&self.record).metadata();
+        metadata.marks.has_links_below = true;
+        self.replace_record(root, &metadata, &xattrs)
+    }
+
+    fn replace_record(&mut self, folder: InodeId, metadata: &Metadata, xattrs: &[Xattr]) -> Result<()> {
+        let xattrs = xattrs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        encode(&mut self.record, metadata, Content::Folder, xattrs)?;
+        let record = self.records.append(&self.record)?;
+        self.tree.set_record(folder, record);
+        Ok(())
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<()> {
@@ -185,11 +206,7 @@ impl<'f> Names<'f> {
         xattrs.push((OPAQUE_XATTR.into(), b"y".to_vec()));
         self.records.read(self.tree.record(inode), &mut self.record)?;
         let metadata = Record(&self.record).metadata();
-        let xattrs = xattrs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        encode(&mut self.record, &metadata, Content::Folder, xattrs)?;
-        let record = self.records.append(&self.record)?;
-        self.tree.set_record(inode, record);
-        Ok(())
+        self.replace_record(inode, &metadata, &xattrs)
     }
 
     fn xattrs(&mut self, inode: InodeId) -> Result<Vec<Xattr>> {

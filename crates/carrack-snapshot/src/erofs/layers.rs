@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use carrack_content::{BlobWriter, ContentStore};
-use carrack_erofs::Reader;
+use carrack_erofs::{Limits, Reader};
 use carrack_layer::{IndexOptions, Indexed, is_layer_xattr};
 use carrack_oci::DiffId;
 use carrack_sys::atomic::{self, Durability};
@@ -236,7 +236,18 @@ fn root_of(index: &Path) -> Result<Option<RootFolder>> {
     }))
 }
 
-/// Merges indexes, the lowest first; `false` when they have too many entries together.
-pub(super) fn merge(_indexes: &[PathBuf], _file: &Path) -> Result<bool> {
-    Ok(false)
+/// Merges indexes, the lowest first, into a file; `false` when they have too many entries together.
+pub(super) fn merge(indexes: &[PathBuf], path: &Path) -> Result<bool> {
+    let _one_at_a_time = lock();
+    let indexes = indexes.iter().map(|index| File::open(index).during("open", index));
+    let indexes = indexes.collect::<carrack_sys::Result<Vec<_>>>()?;
+    let mut file = File::create_new(path).during("create", path)?;
+    match carrack_layer::merge(indexes, &mut file, Limits::default()) {
+        Ok(_) => Ok(true),
+        Err(carrack_layer::Error::Index(carrack_erofs::Error::TooLarge { what, limit })) => {
+            tracing::debug!(what, limit, "the stack is too large to be merged");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

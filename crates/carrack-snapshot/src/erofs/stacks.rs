@@ -106,7 +106,6 @@ impl Stacks {
         let file = staged.path.join("merged");
         let indexes: Vec<_> = visible.iter().rev().map(|layer| layers.index(layer)).collect();
         if !layers::merge(&indexes, &file)? {
-            tracing::debug!(chain = %top, "the stack is too large to be merged");
             return Ok(false);
         }
         atomic::rename_durably(&file, &self.path(top))?;
