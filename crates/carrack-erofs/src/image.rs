@@ -43,7 +43,8 @@ pub fn write<R: Records>(image: Image<'_, R>, out: &mut (impl Write + Seek)) -> 
     let nids = vec![0; tree.inode_count()];
     let mut layout = Layout { tree, records, nids, record: Vec::new(), inodes: 0 };
     let folders_at = header_bytes(devices.len()).next_multiple_of(SLOT_BYTES);
-    let folders_end = layout.place_folders(folders_at)?;
+    // What the checksum covers is written by one function.
+    let folders_end = layout.place_folders(folders_at)?.max(SUPERBLOCK_AT as u64 + BLOCK_BYTES);
     let begin = out.stream_position().map_err(Error::io("write"))?;
     let mut out = Out { inner: BufWriter::with_capacity(BUFFER_BYTES, out), place: 0 };
     out.seek(begin, folders_end)?;
@@ -239,7 +240,7 @@ impl<R: Records> Layout<'_, R> {
             blocks_at += shape.blocks() * BLOCK_BYTES;
             next = self.folder_after(folder);
         }
-        start.fill(out, out.place.next_multiple_of(SLOT_BYTES))?;
+        start.fill(out, out.place.next_multiple_of(SLOT_BYTES).max(covered))?;
         out.inner.seek(SeekFrom::Start(begin)).map_err(Error::io("write"))?;
         out.inner.write_all(&superblock.encode(&start.bytes)?).map_err(Error::io("write"))
     }
