@@ -6,7 +6,7 @@
 use std::fs::File;
 
 use carrack_dockerfile::{CacheSharing, RunNetwork};
-use carrack_oci::{Descriptor, DiffId, ImageConfig, Platform, Reference};
+use carrack_oci::{Descriptor, DiffId, ImageConfig, Platform};
 use carrack_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +152,7 @@ pub trait Backend {
     type Workspace: Workspace;
 
     /// Resolves an image, and fetches what is needed of it.
-    fn base(&mut self, reference: &Reference, platform: &Platform) -> BackendResult<BaseImage>;
+    fn base(&mut self, name: &str, platform: &Platform) -> BackendResult<BaseImage>;
 
     /// What a step with this key did; `None` when it is not known, or what it made is no longer there.
     fn cached(&mut self, key: &CacheKey) -> BackendResult<Option<Outcome>>;

@@ -139,8 +139,8 @@ impl<B: Backend> Resolver<'_, B> {
 /// Resolves what a text names as an image.
 pub(crate) fn base_image<B: Backend>(backend: &mut B, name: &str, platform: &Platform) -> Result<BaseImage> {
     let parsed = name.parse::<Reference>();
-    let reference = parsed.map_err(|source| Error::Reference { text: name.to_owned(), source })?.or_latest();
-    backend.base(&reference, platform).map_err(Error::backend(format!("use the image {name}")))
+    parsed.map_err(|source| Error::Reference { text: name.to_owned(), source })?;
+    backend.base(name, platform).map_err(Error::backend(format!("use the image {name}")))
 }
 
 fn own_triggers(instructions: &[Instruction]) -> Vec<String> {

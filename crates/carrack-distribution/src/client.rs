@@ -8,12 +8,14 @@ use std::time::Duration;
 use crate::authorizer::Authorizer;
 use crate::session::{Scope, Session};
 use crate::transport::Transport;
-use crate::{AuthFile, Result, RetryPolicy};
+use crate::{AuthFile, Identity, Result, RetryPolicy};
 use carrack_oci::Repository;
 
 /// Which registries may be reached by plain HTTP, when they do not answer to TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlainHttp {
+    /// None, not even on loopback.
+    Never,
     /// Loopback hosts only: 127.0.0.0/8, `::1`, `localhost`.
     Loopback,
     /// Loopback hosts and these, each `host` (every port) or `host:port`.
@@ -74,6 +76,17 @@ impl fmt::Debug for Proxies {
     }
 }
 
+/// What holds for the one registry that a client is for, and for no other host that it may lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneRegistry {
+    /// Its name as in references.
+    pub name: String,
+    /// Accepts any certificate of it.
+    pub skip_tls_verify: bool,
+    /// Who we are, when it asks for a certificate of ours; it takes the first that suits it.
+    pub identities: Vec<Identity>,
+}
+
 /// How a [`Client`] behaves.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -89,6 +102,8 @@ pub struct ClientOptions {
     pub skip_tls_verify: bool,
     /// PEM files with certificates that are trusted besides those of the system.
     pub extra_ca_files: Vec<PathBuf>,
+    /// What holds for one registry alone.
+    pub registry: Option<OneRegistry>,
     /// Proxies on the way.
     pub proxies: Proxies,
     /// How failed requests are repeated.
@@ -107,6 +122,7 @@ impl ClientOptions {
             token_realms: TokenRealms::Https,
             skip_tls_verify: false,
             extra_ca_files: Vec::new(),
+            registry: None,
             proxies: Proxies::default(),
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),

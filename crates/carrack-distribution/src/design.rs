@@ -27,5 +27,27 @@
 //!
 //! **HTTP/1.1 only**: parallel layers have a connection each, and nothing of HTTP/2 helps a registry client.
 //!
+//! **registries.conf** (containers-registries.conf(5), version 2) means what it means to podman, with these decisions.
+//! A name without a registry is Docker's (`app` is `docker.io/library/app`) until an alias for it exists or
+//! `unqualified-search-registries` is set; then only those count, in their order, and the image is recorded under the
+//! full name that worked. Nobody is ever asked, so `permissive` tries all, and `enforcing` with several search
+//! registries is an error. Aliases that podman recorded are read, none are written. Images that are here are looked
+//! for under Docker's name, then `localhost/`, then the alias or the search registries. A table is chosen by the
+//! whole name, tag and digest included, as the manual page has it. What is blocked is blocked as the name that the user
+//! gave and as a place that another table leads to; a mirror that is blocked is left out. A mirror that fails in the
+//! middle of a pull is followed by the next place: what is fetched has a digest, so it does not matter whose
+//! it is. **Differs from podman**: a push goes to the table's `location` (never to a mirror), so that what is pushed
+//! under a name is what a pull of the name gets; podman pushes to the name as it is. `CONTAINERS_REGISTRIES_CONF`
+//! names the only file, without drop-ins, as podman has it since version 6. Version 1 is refused. Unknown keys are
+//! passed over; `credential-helpers` is one of them, since Docker's file names the helpers.
+//!
+//! **`insecure`** allows plain HTTP, and certificates that are not trusted, of that registry's own host and port: not of
+//! a token server or a redirect's target elsewhere. `--tls-verify=false` is the user's word for the command, and
+//! holds for certificates of all hosts; plain HTTP stays with the registry's own. `--tls-verify=true` demands
+//! TLS of loopback too.
+//!
+//! **certs.d**: authorities of a registry's folder vouch for whatever host its pull leads to, as for podman; a
+//! certificate of our own is shown to the registry's own host and port alone.
+//!
 //! **Certificates** are those of the system, in the places where OpenSSL looks for them (`SSL_CERT_FILE` and
 //! `SSL_CERT_DIR` included), and the extra files of the options; none are built in.

@@ -209,6 +209,32 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A registries.conf, or a file beside it, is not what it should be.
+    #[error("cannot use the registries configuration {}: {reason}", file.display())]
+    RegistriesConf {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The configuration forbids a registry.
+    #[error("{name} is blocked: {} has blocked = true for the prefix {prefix}", file.display())]
+    Blocked {
+        /// What was asked for, or where it would have been fetched.
+        name: String,
+        /// The prefix that matched.
+        prefix: String,
+        /// The registries.conf that says so.
+        file: PathBuf,
+    },
+    /// A folder of certificates for one registry is not what it should be.
+    #[error("cannot use the certificates in {}: {reason}", folder.display())]
+    Certificates {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A setting of the client cannot be used.
     #[error("cannot set up the registry client: {reason}")]
     Settings {
@@ -234,8 +260,12 @@ impl Error {
             Self::Unreachable { .. } | Self::Truncated { .. } => Class::Unreachable,
             Self::Tls { .. } => Class::Tls,
             Self::DigestMismatch { .. } | Self::Protocol { .. } => Class::Corrupt,
-            Self::Refused { .. } => Class::Refused,
-            Self::AuthFile { .. } | Self::Helper { .. } | Self::Settings { .. } => Class::Settings,
+            Self::Refused { .. } | Self::Blocked { .. } => Class::Refused,
+            Self::AuthFile { .. }
+            | Self::Helper { .. }
+            | Self::RegistriesConf { .. }
+            | Self::Certificates { .. }
+            | Self::Settings { .. } => Class::Settings,
             Self::Sink { .. } | Self::Source { .. } | Self::File(_) => Class::Local,
         }
     }

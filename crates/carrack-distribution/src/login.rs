@@ -26,7 +26,7 @@ impl Client {
 
 /// The name of a registry as references have it, from what users write: with a scheme, a path, or an old name of
 /// Docker Hub.
-pub(crate) fn registry_name(text: &str) -> Result<String> {
+pub fn registry_name(text: &str) -> Result<String> {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
     let host = host.split('/').next().unwrap_or_default();
     if matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io") {

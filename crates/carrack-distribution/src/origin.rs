@@ -78,6 +78,7 @@ impl PlainHttp {
     /// Whether the host of `url` may be reached without TLS.
     pub(crate) fn allows(&self, url: &Url) -> bool {
         let listed = match self {
+            Self::Never => return false,
             Self::Loopback => &[][..],
             Self::Hosts(hosts) => hosts,
         };
@@ -162,6 +163,7 @@ mod tests {
             assert!(!listed.allows(&url(no)), "{no}");
         }
         assert!(!PlainHttp::Loopback.allows(&url("http://a.example")));
+        assert!(!PlainHttp::Never.allows(&url("http://127.0.0.1")));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Method, NoProxy, Proxy};
 use url::Url;
 
-use crate::origin::Registry;
+use crate::origin::{Origin, Registry};
 use crate::response::Response;
 use crate::tls;
 use crate::{ClientOptions, Error, Exchange, PlainHttp, Proxies, Result, Timeouts};
@@ -75,13 +75,18 @@ pub(crate) struct Transport {
     plain: Agent,
     /// Made at first use: it reads some hundred certificates.
     secure: Mutex<Option<Agent>>,
+    /// The same for the origin that the options have something particular for.
+    secure_to_one: Option<(Origin, Mutex<Option<Agent>>)>,
     registries: Mutex<HashMap<String, Registry>>,
 }
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions) -> Result<Self> {
         let plain = build(agent(&options)?.tls_certs_only([]))?;
-        Ok(Self { options, plain, secure: Mutex::default(), registries: Mutex::default() })
+        let one = options.registry.as_ref().map(|one| Registry::new(&one.name, "https")).transpose()?;
+        let secure_to_one = one.map(|registry| (registry.origin, Mutex::default()));
+        let (secure, registries) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, plain, secure, secure_to_one, registries })
     }
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
@@ -115,8 +120,12 @@ impl Transport {
         let probe = build(probe.timeout(timeout).connect_timeout(timeout))?;
         Ok(match probe.head(base.clone()).send() {
             Ok(_) => true,
-            // Any error after the handshake is one of a server that speaks TLS.
-            Err(error) => !error.is_connect() && !error.is_timeout() && find_tls_error(&error).is_none(),
+            Err(error) => match find_tls_error(&error) {
+                // Only who speaks TLS sends an alert, as when it misses a certificate of ours.
+                Some(reason) => matches!(reason, rustls::Error::AlertReceived(_)),
+                // Any error after the handshake is one of a server that speaks TLS.
+                None => !error.is_connect() && !error.is_timeout(),
+            },
         })
     }
 
@@ -151,15 +160,24 @@ impl Transport {
         if url.scheme() == "http" {
             return Ok(self.plain.clone());
         }
-        let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slot, one) = match &self.secure_to_one {
+            Some((origin, slot)) if Origin::of(url).as_ref() == Some(origin) => {
+                (slot, self.options.registry.as_ref())
+            }
+            _ => (&self.secure, None),
+        };
+        let mut secure = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = &*secure {
             return Ok(agent.clone());
         }
+        let identities = one.map(|one| &one.identities[..]).unwrap_or_default();
+        let verify = !self.options.skip_tls_verify && !one.is_some_and(|one| one.skip_tls_verify);
         let mut builder = agent(&self.options)?;
-        if self.options.skip_tls_verify {
+        if !verify && identities.is_empty() {
             builder = builder.tls_danger_accept_invalid_certs(true);
-        } else if !self.options.extra_ca_files.is_empty() {
-            builder = builder.tls_backend_preconfigured(tls::trusting(&self.options.extra_ca_files)?);
+        } else if !self.options.extra_ca_files.is_empty() || !identities.is_empty() {
+            let config = tls::config(&self.options.extra_ca_files, identities, verify)?;
+            builder = builder.tls_backend_preconfigured(config);
         }
         Ok(secure.insert(build(builder)?).clone())
     }
@@ -224,7 +242,7 @@ fn build(builder: ClientBuilder) -> Result<Agent> {
 
 fn classify(exchange: Exchange, error: &reqwest::Error) -> Error {
     if let Some(reason) = find_tls_error(error) {
-        return Error::Tls { exchange, reason };
+        return Error::Tls { exchange, reason: reason.to_string() };
     }
     let reason = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
     Error::Unreachable { exchange, reason }
@@ -247,6 +265,6 @@ pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn find_tls_error(error: &(dyn StdError + 'static)) -> Option<String> {
-    causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()).map(ToString::to_string)
+fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }

@@ -11,7 +11,6 @@ use carrack_build::{
 };
 use carrack_container::NetworkMode;
 use carrack_dockerfile::{Dockerfile, RunNetwork};
-use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::DiffOptions;
 use carrack_oci::{ChainId, Descriptor, DiffId, Platform, Reference, media_type};
@@ -21,7 +20,7 @@ use carrack_sys::{IoContext, atomic};
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, PullPolicy, Result};
 
 /// The largest Dockerfile that is read.
 const MAX_DOCKERFILE_BYTES: usize = 16 << 20;
@@ -47,8 +46,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// The network of a `RUN` that does not say.
     pub network: NetworkMode,
-    /// Pull base images even when they are here.
-    pub pull: bool,
+    /// When base images are pulled.
+    pub pull: PullPolicy,
     /// The date of the image and the latest date of a file in its layers; `None` is that of the base image.
     pub timestamp_unix: Option<i64>,
 }
@@ -154,7 +153,7 @@ fn forward(event: carrack_build::Event<'_>, observer: Observer<'_>) {
 struct EngineBackend<'a> {
     engine: &'a Engine,
     observer: Observer<'a>,
-    pull: bool,
+    pull: PullPolicy,
     network: NetworkMode,
     /// The stacks that this build made, by their topmost layer, for the cache.
     chains: HashMap<DiffId, ChainId>,
@@ -208,25 +207,12 @@ impl<'a> EngineBackend<'a> {
         self.engine.ensure_stack(layers.iter().map(|layer| (&layer.descriptor.digest, &layer.diff_id)))
     }
 
-    fn find_base(&self, reference: &Reference, platform: &Platform) -> Result<ImageRecord> {
-        let name = reference.to_string();
-        if !self.pull {
-            match self.engine.images.find(&name) {
-                Ok(found) if platform.distance(&found.record.platform).is_some() => return Ok(found.record),
-                Ok(_) | Err(carrack_image::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let location = Location::Registry(reference.clone());
-        Ok(self.engine.pull(&location, platform, self.observer)?.record)
-    }
-
     fn commit_workspace(&mut self, mut workspace: Workspace<'a>, timestamp_unix: i64) -> Result<Layer> {
         let engine = workspace.engine;
         // The mount must be gone before its folder becomes a lower one of others.
         workspace.close();
         let mut writer = engine.content.writer()?;
-        let options = DiffOptions { max_mtime: Some(timestamp_unix) };
+        let options = DiffOptions { max_mtime: Some(timestamp_unix), ..DiffOptions::default() };
         let summary = engine.snapshots.diff(&workspace.key, &options, &mut writer)?;
         let (digest, size_bytes) = writer.commit()?;
         let id = ChainId::child(workspace.parent.as_ref(), &summary.diff_id);
@@ -253,8 +239,8 @@ impl<'a> EngineBackend<'a> {
 impl<'a> Backend for EngineBackend<'a> {
     type Workspace = Workspace<'a>;
 
-    fn base(&mut self, reference: &Reference, platform: &Platform) -> BackendResult<BaseImage> {
-        let record = self.find_base(reference, platform)?;
+    fn base(&mut self, name: &str, platform: &Platform) -> BackendResult<BaseImage> {
+        let record = self.engine.obtain(name, Some(platform), self.pull, self.observer)?.record;
         let image = Image::load(&self.engine.content, &record.manifest).map_err(Error::from)?;
         let layers = image
             .layers()

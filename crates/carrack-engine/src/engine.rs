@@ -1,16 +1,18 @@
 //! The engine: the stores that all operations share, and the lock between operations and garbage collection.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
-use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies};
+use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
 use carrack_image::ImageStore;
 use carrack_snapshot::{Choice, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
 
-use crate::{Paths, Result, Settings};
+use crate::registries::Registries;
+use crate::{Paths, RegistryAccess, Result, Settings};
 
 /// What the binary found in its environment: libraries do not look there themselves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +25,10 @@ pub struct Environment {
     pub auth_file: PathBuf,
     /// The proxies of the user's environment.
     pub proxies: ProxySettings,
+    /// Where the configuration of the containers tools is.
+    pub registry_files: RegistryFiles,
+    /// What the user said about registries on the command line.
+    pub registry_access: RegistryAccess,
 }
 
 /// HTTP proxies, as in the variables `http_proxy`, `https_proxy` and `no_proxy`.
@@ -44,6 +50,7 @@ pub struct Engine {
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) driver: Choice,
     pub(crate) containers: ContainerStore,
+    pub(crate) registries: Arc<Registries>,
 }
 
 impl Engine {
@@ -51,6 +58,7 @@ impl Engine {
     pub fn open(mut environment: Environment) -> Result<Self> {
         environment.paths = environment.paths.prepare()?;
         let Paths { root, runroot } = &environment.paths;
+        let registries = Arc::new(Registries::new(environment.registry_files.clone()));
         let (snapshots, shares) = (root.join("snapshots"), runroot.join("mounts"));
         let driver = Choice::make(environment.settings.storage.driver, &snapshots)?;
         let content = ContentStore::open(&root.join("content"))?;
@@ -58,8 +66,9 @@ impl Engine {
             snapshots: driver.driver.open(&snapshots, &content, &shares)?,
             driver,
             content,
-            images: ImageStore::open(&root.join("images"))?,
+            images: ImageStore::open(&root.join("images"))?.with_short_names(registries.short_names()),
             containers: ContainerStore::open(root, runroot)?,
+            registries,
             environment,
         })
     }
@@ -84,17 +93,21 @@ impl Engine {
         self.environment.paths.runroot.join("mounts")
     }
 
-    /// A client for registries, with the user's credentials and settings.
+    /// A client for downloads, with the user's settings.
     pub(crate) fn registry_client(&self) -> Result<Client> {
+        Ok(Client::new(self.client_options()?)?)
+    }
+
+    /// What holds for all registries, with the user's credentials and settings.
+    pub(crate) fn client_options(&self) -> Result<ClientOptions> {
         let registries = &self.environment.settings.registries;
         let proxies = self.environment.proxies.clone();
         let user_agent = concat!("carrack/", env!("CARGO_PKG_VERSION"));
-        let options = ClientOptions {
+        Ok(ClientOptions {
             plain_http: PlainHttp::Hosts(registries.insecure.clone()),
             extra_ca_files: registries.certificate_authorities.clone(),
             proxies: Proxies { http: proxies.http, https: proxies.https, no_proxy: proxies.no_proxy },
             ..ClientOptions::new(user_agent, AuthFile::load(&self.environment.auth_file)?)
-        };
-        Ok(Client::new(options)?)
+        })
     }
 }

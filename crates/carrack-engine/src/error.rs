@@ -28,6 +28,12 @@ pub enum Error {
         /// What to do; may be empty.
         hint: String,
     },
+    /// None of the places that may have an image gave it.
+    #[error("tried {} places:{}", attempts.len(), list(attempts))]
+    Places {
+        /// Each place with its failure, in order; at least one.
+        attempts: Vec<(String, Error)>,
+    },
     /// A settings file is not valid.
     #[error("cannot read the settings in {}: {reason}", file.display())]
     Settings {
@@ -109,6 +115,8 @@ impl Error {
             Self::Operation { source, .. } => source.hint(),
             Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
             Self::Distribution(error) => registry_hint(error.class()),
+            // The last one is the place that the user named.
+            Self::Places { attempts } => attempts.last().and_then(|(_, error)| error.hint()),
             _ => None,
         }
     }
@@ -136,6 +144,7 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Operation { source, .. } => source.is_transient(),
+            Self::Places { attempts } => attempts.iter().any(|(_, error)| error.is_transient()),
             Self::Distribution(error) => {
                 matches!(
                     error.class(),
@@ -180,6 +189,10 @@ impl Error {
     }
 }
 
+fn list(attempts: &[(String, Error)]) -> String {
+    attempts.iter().map(|(place, error)| format!("\n    {place}: {error}")).collect()
+}
+
 /// What to do about a registry that did not do what it was asked.
 fn registry_hint(class: Class) -> Option<String> {
     let hint = match class {
@@ -188,7 +201,10 @@ fn registry_hint(class: Class) -> Option<String> {
         Class::NotFound => "check the name and the tag; a private repository looks the same until you log in",
         Class::RateLimited => "wait, or log in: registries let known users fetch more",
         Class::Unreachable => "check the address, and that the registry runs",
-        Class::Tls => "name its authority in registries.certificate_authorities of the settings",
+        Class::Tls => {
+            "put its authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name it in \
+             registries.certificate_authorities of the settings"
+        }
         Class::Corrupt => "a proxy may have altered the data; retry",
         Class::Refused | Class::Settings | Class::Local | Class::Registry => return None,
     };

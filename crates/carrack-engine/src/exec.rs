@@ -56,6 +56,7 @@ impl Engine {
             let hint = format!("start it first: carrack start {}", container.record.name);
             return Err(Error::refused("it is not running", hint));
         }
+        self.thaw_abandoned(container)?;
         let own = &container.record.program;
         let program = Program {
             entrypoint: Vec::new(),

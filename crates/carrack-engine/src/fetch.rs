@@ -99,8 +99,10 @@ impl Engine {
         let (sender, receiver) = sync_channel(CHUNKS);
         let (fetched, unpacked, is_seen) = std::thread::scope(|scope| {
             let unpacking = scope.spawn(|| self.unpack_stream(ChunkReader::new(receiver)));
-            let mut relay = Relay { ingest: &mut ingest, unpacker: Unpacker::Reads(sender), has_passed: false };
-            let fetched = relay.pass_written().and_then(|()| origin.fetch(&layer.descriptor, &mut relay, progress));
+            let mut relay =
+                Relay { ingest: &mut ingest, unpacker: Unpacker::Reads(sender), has_passed: false };
+            let fetched =
+                relay.pass_written().and_then(|()| origin.fetch(&layer.descriptor, &mut relay, progress));
             let is_seen = relay.end(fetched.is_ok());
             (fetched, unpacking.join().expect("unpacking does not panic"), is_seen)
         });
@@ -254,7 +256,9 @@ impl Read for ChunkReader {
             match self.chunks.recv() {
                 Ok(Some(chunk)) => self.current = Cursor::new(chunk),
                 Ok(None) => self.is_at_end = true,
-                Err(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the transfer was cut short")),
+                Err(_) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the transfer was cut short"));
+                }
             }
         }
         Ok(0)

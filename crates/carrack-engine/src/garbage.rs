@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use carrack_image::{Image, reachable_blobs};
 use carrack_oci::{ChainId, Digest};
-use carrack_snapshot::{KeyError, Kept, Snapshots};
+use carrack_snapshot::{Kept, KeyError, Snapshots};
 use carrack_sys::lock::Lock;
 
 use crate::user_snapshots::is_users;

@@ -18,15 +18,8 @@ pub(crate) struct MountPoints {
 impl MountPoints {
     /// Looks which mount points `root` lacks: those of every sandbox, and `further` ones with their parents.
     pub(crate) fn look_up<'a>(root: &Root, further: impl Iterator<Item = &'a Path>) -> Result<Self> {
-        let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
-        for path in further {
-            let mut parents: Vec<&Path> =
-                path.ancestors().filter(|parent| parent.parent().is_some()).collect();
-            parents.reverse();
-            wanted.extend(parents.into_iter().map(Path::to_owned));
-        }
         let mut missing = Vec::new();
-        for path in wanted {
+        for path in wanted(further) {
             if !missing.contains(&path) && !exists(root, &path)? {
                 missing.push(path);
             }
@@ -49,7 +42,19 @@ impl MountPoints {
     }
 }
 
-fn exists(root: &Root, path: &Path) -> Result<bool> {
+/// The mount points of every sandbox, and `further` ones, each after its parents.
+pub(crate) fn wanted<'a>(further: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let mut wanted: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
+    for path in further {
+        let mut parents: Vec<&Path> = path.ancestors().filter(|parent| parent.parent().is_some()).collect();
+        parents.reverse();
+        wanted.extend(parents.into_iter().map(Path::to_owned));
+    }
+    wanted
+}
+
+/// Whether a name is there, links followed.
+pub(crate) fn exists(root: &Root, path: &Path) -> Result<bool> {
     match root.metadata(path) {
         Ok(metadata) => Ok(metadata.is_some()),
         Err(error) if error.is_not_found() => Ok(false),

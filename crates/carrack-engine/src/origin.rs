@@ -1,19 +1,20 @@
-//! Where an image is pulled from: a registry, or a layout or archive on this machine, behind one face.
+//! Where an image is pulled from: registries, or a layout or archive on this machine, behind one face.
 
 use std::io::{self, Read, Write};
 
 use carrack_content::Ingest;
-use carrack_distribution::{BlobSink, Client};
+use carrack_distribution::{BlobSink, Names};
 use carrack_image::transport::{Location, Source};
 use carrack_oci::{Descriptor, Reference};
 use carrack_sys::IoContext;
 
+use crate::registries::Places;
 use crate::{Engine, Result};
 
 /// An opened place that has an image.
 pub(crate) enum Origin {
-    /// A registry; its blobs resume by Range.
-    Registry { client: Box<Client>, reference: Reference },
+    /// A registry, or several that may have it; blobs resume by Range.
+    Registry(Box<Places>),
     /// A folder or file of this machine.
     Local { source: Box<dyn Source>, name: Option<Reference> },
 }
@@ -21,10 +22,10 @@ pub(crate) enum Origin {
 impl Origin {
     pub(crate) fn open(engine: &Engine, location: &Location) -> Result<Self> {
         match location {
-            Location::Registry(reference) => Ok(Self::Registry {
-                client: Box::new(engine.registry_client()?),
-                reference: reference.clone().or_latest(),
-            }),
+            Location::Registry(reference) => {
+                let candidates = vec![reference.clone().or_latest()];
+                Self::open_names(engine, &Names { candidates, explanation: None })
+            }
             local => {
                 let source = local.source(&engine.environment.paths.root)?;
                 let name = source.name();
@@ -33,10 +34,15 @@ impl Origin {
         }
     }
 
-    /// The name that the image is recorded under; archives do not always say.
+    /// The first of several names that a registry has an image for.
+    pub(crate) fn open_names(engine: &Engine, names: &Names) -> Result<Self> {
+        Ok(Self::Registry(Box::new(engine.pull_places(&names.candidates)?)))
+    }
+
+    /// The name that the image is recorded under, once its root is known; archives do not always say.
     pub(crate) fn name(&self) -> Option<Reference> {
         match self {
-            Self::Registry { reference, .. } => Some(reference.clone()),
+            Self::Registry(places) => Some(places.chosen().name.clone()),
             Self::Local { name, .. } => name.clone(),
         }
     }
@@ -44,8 +50,8 @@ impl Origin {
     /// The manifest or index that is meant.
     pub(crate) fn root(&self) -> Result<(Descriptor, Vec<u8>)> {
         match self {
-            Self::Registry { client, reference } => {
-                let fetched = client.resolve(reference)?;
+            Self::Registry(places) => {
+                let fetched = places.resolve()?;
                 Ok((fetched.descriptor, fetched.bytes))
             }
             Self::Local { source, .. } => Ok(source.root()?),
@@ -55,14 +61,16 @@ impl Origin {
     /// A manifest that an index names.
     pub(crate) fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         match self {
-            Self::Registry { client, reference } => Ok(client.manifest(reference.repository(), descriptor)?),
+            Self::Registry(places) => {
+                places.fetch(&mut |client, reference| client.manifest(reference.repository(), descriptor))
+            }
             Self::Local { source, .. } => Ok(source.manifest(descriptor)?),
         }
     }
 
     /// Whether a fetch goes on from where an earlier one has ended.
     pub(crate) fn resumes(&self) -> bool {
-        matches!(self, Self::Registry { .. })
+        matches!(self, Self::Registry(_))
     }
 
     /// Writes a blob's bytes into `sink`, from where it stands; whoever owns it verifies them.
@@ -73,9 +81,9 @@ impl Origin {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
         match self {
-            Self::Registry { client, reference } => {
-                Ok(client.fetch_blob(reference.repository(), descriptor, sink, progress)?)
-            }
+            Self::Registry(places) => places.fetch(&mut |client, reference| {
+                client.fetch_blob(reference.repository(), descriptor, &mut *sink, progress)
+            }),
             Self::Local { source, .. } => {
                 sink.restart().during("restart", "a blob")?;
                 copy(&mut source.blob(descriptor)?, sink, progress)

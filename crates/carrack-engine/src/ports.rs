@@ -52,6 +52,11 @@ pub fn container_side(port: &PortBinding) -> String {
 
 /// `0.0.0.0:8080->80/tcp`, as `ps` shows it.
 pub fn port_text(port: &PortBinding) -> String {
+    format!("{}->{}", host_side(port), container_side(port))
+}
+
+/// `0.0.0.0:8080`
+pub fn host_side(port: &PortBinding) -> String {
     let address = port.host_address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
-    format!("{address}:{}->{}", port.host_port, container_side(port))
+    format!("{address}:{}", port.host_port)
 }

@@ -41,21 +41,37 @@ pub(crate) struct MissingLayer {
 impl Engine {
     /// Pulls the image at `location` for `platform` and records it under its name.
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
-        let pulled = self.pull_image(location, platform, observer);
+        let pulled =
+            Origin::open(self, location).and_then(|origin| self.pull_image(&origin, platform, observer));
         self.clear_after_refusal(pulled).operation("pull", location)
     }
 
-    fn pull_image(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
+    /// Pulls what `origin` has for `platform`.
+    pub(crate) fn pull_image(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
         let _operation = self.operation()?;
-        let origin = Origin::open(self, location)?;
-        let plan = self.plan_pull(&origin, platform)?;
+        self.pull_from(origin, platform, observer)
+    }
+
+    /// Pulls the image of an opened place; the caller holds the operation.
+    pub(crate) fn pull_from(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
+        let plan = self.plan_pull(origin, platform)?;
         for layer in &plan.image.manifest.layers {
             let is_missing = plan.layers.iter().any(|missing| missing.descriptor.digest == layer.digest);
             let phase = if is_missing { Phase::Waiting } else { Phase::Exists };
             observer(Event::Blob { digest: &layer.digest, phase });
         }
         let is_new = !plan.layers.is_empty();
-        let unpacked = self.fetch_layers(&origin, &plan.layers, observer)?;
+        let unpacked = self.fetch_layers(origin, &plan.layers, observer)?;
         self.stack_layers(&plan.image, unpacked)?;
         let record = ImageRecord::new(origin.name(), plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
@@ -159,7 +175,7 @@ impl Engine {
     pub(crate) fn unpacked_bytes(&self, image: &Image) -> Result<u64> {
         let mut size_bytes = 0;
         for layer in image.layers() {
-            size_bytes += self.snapshots.usage(&layer.chain_id)?.size_bytes;
+            size_bytes += self.usage_of(&layer.chain_id)?.size_bytes;
         }
         Ok(size_bytes)
     }

@@ -28,7 +28,8 @@ impl Engine {
         let image = self.compress_layers(&record, observer)?;
         match destination {
             Location::Registry(reference) => {
-                self.push_to_registry(&image, &reference.clone().or_latest(), observer)
+                let place = self.push_place(&reference.clone().or_latest())?;
+                self.push_to_registry(&image, place.client()?, &place.reference, observer)
             }
             local => self.write_to(&image, record.reference, local, observer),
         }?;
@@ -72,10 +73,15 @@ impl Engine {
         Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
     }
 
-    fn push_to_registry(&self, image: &Image, reference: &Reference, observer: Observer<'_>) -> Result<()> {
-        let client = self.registry_client()?;
+    fn push_to_registry(
+        &self,
+        image: &Image,
+        client: &Client,
+        reference: &Reference,
+        observer: Observer<'_>,
+    ) -> Result<()> {
         let blobs: Vec<&Descriptor> = image.manifest.layers.iter().chain([&image.manifest.config]).collect();
-        let upload = Upload { engine: self, client: &client, reference, observer };
+        let upload = Upload { engine: self, client, reference, observer };
         upload.blobs(&blobs, self.environment.settings.registries.parallel_layers)?;
         let bytes = self.content.read(&image.descriptor.digest)?;
         let kind = &image.descriptor.media_type;

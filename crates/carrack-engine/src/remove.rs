@@ -24,6 +24,26 @@ impl Engine {
         self.remove_found(&container, force).operation("remove container", text)
     }
 
+    /// Removes every container that is not in use; returns their IDs.
+    pub fn prune_containers(&self) -> Result<Vec<ContainerId>> {
+        self.recover()?;
+        let mut removed = Vec::new();
+        for container in self.containers.list()? {
+            let id = container.record.id;
+            if container.state.status.is_active() {
+                continue;
+            }
+            match self.delete_container(&id) {
+                // Somebody has started or removed it meanwhile.
+                Err(Error::Container(
+                    carrack_container::Error::NotFound { .. } | carrack_container::Error::Transition { .. },
+                )) => {}
+                result => removed.push(result.map(|()| id).operation("prune", "containers")?),
+            }
+        }
+        Ok(removed)
+    }
+
     fn remove_found(&self, container: &Container, force: bool) -> Result<()> {
         if container.state.status.is_active() {
             if !force {
@@ -56,6 +76,7 @@ impl Engine {
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.
     pub(crate) fn recover(&self) -> Result<()> {
         for container in self.containers.list()? {
+            self.thaw_abandoned(&container)?;
             let is_lost = container.state.lost || container.state.status == Status::Created;
             if is_lost && !container.state.effects.is_empty() {
                 match self.recover_container(&container.record.id) {

@@ -3,9 +3,24 @@
 
 use carrack_image::Image;
 use carrack_oci::{ChainId, DiffId, Digest};
-use carrack_snapshot::{Choice, Driver, Mount, SnapshotKey, Snapshots};
+use carrack_snapshot::{Choice, Driver, Mount, SnapshotKey, Snapshots, Usage};
 
 use crate::{Engine, Result};
+
+/// A store of this invocation's driver, or of another.
+pub(crate) enum Store<'a> {
+    Own(&'a dyn Snapshots),
+    Other(Box<dyn Snapshots>),
+}
+
+impl Store<'_> {
+    pub(crate) fn get(&self) -> &dyn Snapshots {
+        match self {
+            Self::Own(store) => *store,
+            Self::Other(store) => &**store,
+        }
+    }
+}
 
 impl Engine {
     /// The storage driver of this invocation, and why it is that one.
@@ -18,21 +33,37 @@ impl Engine {
         let root = self.snapshots_folder();
         let others = Driver::ALL.into_iter().filter(|driver| *driver != self.driver.driver);
         let stores = others.filter(|driver| driver.has_store(&root));
-        Ok(stores.map(|driver| driver.open(&root, &self.content, &self.shares_folder())).collect::<Result<_, _>>()?)
+        Ok(stores
+            .map(|driver| driver.open(&root, &self.content, &self.shares_folder()))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// The store that has an active snapshot or a view; this invocation's own when none has.
+    pub(crate) fn store_of(&self, key: &SnapshotKey) -> Result<Store<'_>> {
+        if !self.snapshots.has_key(key)? {
+            for store in self.other_snapshots()? {
+                if store.has_key(key)? {
+                    return Ok(Store::Other(store));
+                }
+            }
+        }
+        Ok(Store::Own(&*self.snapshots))
     }
 
     /// The mount of an active snapshot or a view.
     pub(crate) fn mount_snapshot(&self, key: &SnapshotKey) -> Result<Mount> {
-        match self.snapshots.mount(key) {
-            Err(error @ carrack_snapshot::Error::NotActive { .. }) => {
-                for store in self.other_snapshots()? {
-                    if let Ok(mount) = store.mount(key) {
-                        return Ok(mount);
-                    }
-                }
-                Err(error.into())
+        Ok(self.store_of(key)?.get().mount(key)?)
+    }
+
+    /// What a committed snapshot itself holds.
+    pub(crate) fn usage_of(&self, id: &ChainId) -> Result<Usage> {
+        match self.snapshots.usage(id) {
+            Err(error @ carrack_snapshot::Error::NotFound { .. }) => {
+                let others = self.other_snapshots()?;
+                let found = others.iter().find_map(|store| store.usage(id).ok());
+                found.ok_or_else(|| error.into())
             }
-            mount => Ok(mount?),
+            usage => Ok(usage?),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
-use carrack_container::ContainerId;
-use carrack_container::attach::{Client, Ended};
+use std::time::Duration;
+
+use carrack_container::attach::{Client, Ended, Streams};
+use carrack_container::{ContainerId, Status};
 
 use crate::error::OperationContext;
 use crate::stage::Task;
@@ -48,6 +50,30 @@ impl Engine {
     /// it cannot be started.
     pub fn start_new(&self, id: &ContainerId) -> Result<Session<'_>> {
         self.start(id)
+    }
+
+    /// Joins the session of a running container, with its input when `interactive`.
+    pub fn attach(&self, text: &str, interactive: bool) -> Result<Session<'_>> {
+        let container = self.containers.find(text)?;
+        let id = container.record.id;
+        let streams = Streams { stdin: interactive, ..Streams::ALL };
+        let client = match container.state.status {
+            Status::Running => {
+                Client::connect(&self.containers.run_folder(&id), streams).operation("attach to", text)?
+            }
+            _ => None,
+        };
+        let hint = format!("start it first: carrack start --attach {text}");
+        let client =
+            client.ok_or_else(|| Error::refused("it is not running", hint)).operation("attach to", text)?;
+        Ok(Session::new(self, client, id))
+    }
+
+    /// Stops the container if it runs, and starts it.
+    pub fn restart(&self, text: &str, timeout: Option<Duration>) -> Result<()> {
+        let container = self.containers.find(text)?;
+        self.stop_container(&container, timeout).operation("restart", text)?;
+        self.start(&container.record.id).map(drop)
     }
 
     fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {

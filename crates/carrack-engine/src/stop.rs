@@ -33,6 +33,7 @@ impl Engine {
     }
 
     pub(crate) fn signal(&self, container: &Container, signal: i32) -> Result<()> {
+        self.thaw_abandoned(container)?;
         let init = container.state.init.as_ref().filter(|_| container.state.status == Status::Running);
         // A pidfd cannot hit another process that got the same number.
         let pidfd = init.map(|init| init.open()).transpose()?.flatten();

@@ -30,6 +30,14 @@ pub enum Error {
         /// What the user named.
         text: String,
     },
+    /// It cannot be known what a name without a registry stands for.
+    #[error("cannot look up the short name {text}: {reason}")]
+    ShortName {
+        /// What the user named.
+        text: String,
+        /// What is wrong with the configuration.
+        reason: String,
+    },
     /// More than one image has an ID that begins like this.
     #[error("ambiguous image ID {text:?}: expected the beginning of one ID, got {}", candidates.join(", "))]
     Ambiguous {

@@ -2,7 +2,11 @@
 //!
 //! Follows Docker: a name is tried before an ID, `name` is `name:latest`, and an ID may be shortened as long as only
 //! one image begins with it. Where nothing has the name on Docker Hub, `localhost/name` is tried as Podman does:
-//! that is what its archives call an image built without a registry.
+//! that is what its archives call an image built without a registry. Last come the names that the configuration has
+//! for one without a registry: its alias, or the search registries.
+
+use std::fmt;
+use std::sync::Arc;
 
 use carrack_oci::{Digest, Reference};
 
@@ -30,6 +34,31 @@ pub struct Found {
     pub names: Vec<ImageRecord>,
 }
 
+/// Full names that a text may stand for when no image has it as its own name.
+#[derive(Clone, Default)]
+pub struct ShortNames(Option<Arc<Expand>>);
+
+/// The full names, or what is wrong with the configuration that has them.
+type Expand = dyn Fn(&str) -> Result<Vec<Reference>, String> + Send + Sync;
+
+impl ShortNames {
+    /// Has `expand` say what a text may stand for; it is asked only when it matters.
+    pub fn new(expand: impl Fn(&str) -> Result<Vec<Reference>, String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(expand)))
+    }
+
+    fn of(&self, text: &str) -> Result<Vec<Reference>> {
+        let names = self.0.as_ref().map_or_else(|| Ok(Vec::new()), |expand| expand(text));
+        names.map_err(|reason| Error::ShortName { text: text.to_owned(), reason })
+    }
+}
+
+impl fmt::Debug for ShortNames {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ShortNames").finish_non_exhaustive()
+    }
+}
+
 impl ImageStore {
     /// Finds the image that `text` names.
     ///
@@ -43,23 +72,47 @@ impl ImageStore {
     /// The record that `text` names and how, without the other names of its image: where a name is given, this
     /// reads one file however many images there are.
     pub fn find_record(&self, text: &str) -> Result<(ImageRecord, MatchedBy)> {
-        match self.find_by_name(text)? {
-            Some(found) => Ok(found),
-            None => Ok((self.find_by_id(text)?, MatchedBy::Id)),
+        match self.find_by_name(text) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Ok((self.find_by_id(text)?, MatchedBy::Id)),
+            // An ID needs no configuration.
+            Err(error @ Error::ShortName { .. }) => match self.find_by_id(text) {
+                Err(Error::NotFound { .. }) => Err(error),
+                found => Ok((found?, MatchedBy::Id)),
+            },
+            Err(error) => Err(error),
         }
     }
 
     fn find_by_name(&self, text: &str) -> Result<Option<(ImageRecord, MatchedBy)>> {
         let Ok(reference) = text.parse::<Reference>() else { return Ok(None) };
+        if let Some(found) = self.find_by_reference(text, &reference)? {
+            return Ok(Some(found));
+        }
+        if Reference::short_name(text).is_some() {
+            for name in self.short_names.of(text)?.iter().filter(|name| **name != reference) {
+                if let Some(found) = self.find_by_reference(&name.to_string(), name)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_by_reference(
+        &self,
+        text: &str,
+        reference: &Reference,
+    ) -> Result<Option<(ImageRecord, MatchedBy)>> {
         if let Some(digest) = reference.digest() {
             let record = match self.get(&reference.at(digest.clone()))? {
-                None => self.find_by_digest(&reference, digest)?,
+                None => self.find_by_digest(reference, digest)?,
                 exact => exact,
             };
             return Ok(record.map(|record| (record, MatchedBy::Digest)));
         }
         let local = || format!("localhost/{text}").parse::<Reference>().ok();
-        let record = match self.get(&reference)? {
+        let record = match self.get(reference)? {
             None if reference.familiar_repository() == without_tag(text) => {
                 local().map_or(Ok(None), |local| self.get(&local))?
             }

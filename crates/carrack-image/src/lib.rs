@@ -10,7 +10,7 @@ mod store;
 pub mod transport;
 
 pub use error::{Error, Result};
-pub use find::{Found, MatchedBy};
+pub use find::{Found, MatchedBy, ShortNames};
 pub use image::{Image, Layer};
 pub use reach::reachable_blobs;
 pub use record::ImageRecord;

@@ -20,7 +20,7 @@ use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
 
 use crate::record::file_name;
-use crate::{Error, ImageRecord, Result};
+use crate::{Error, ImageRecord, Result, ShortNames};
 
 /// Far above any record that carrack writes; annotations of a descriptor are the only long part.
 const MAX_RECORD_BYTES: u64 = 8 << 20;
@@ -29,13 +29,19 @@ const MAX_RECORD_BYTES: u64 = 8 << 20;
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     root: PathBuf,
+    pub(crate) short_names: ShortNames,
 }
 
 impl ImageStore {
     /// Opens the store at `root`, which is made with mode 0700 where it is missing.
     pub fn open(root: &Path) -> Result<Self> {
         atomic::create_private_dir(root)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), short_names: ShortNames::default() })
+    }
+
+    /// The same store, where a name that no image has may stand for others.
+    pub fn with_short_names(self, short_names: ShortNames) -> Self {
+        Self { short_names, ..self }
     }
 
     /// Writes a record, durable when this returns; all that it names must be complete and durable before.

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 
+use carrack_content::ContentStore;
 use carrack_image::transport::{
     self, ArchiveFormat, ArchiveWriter, Destination, LayoutWriter, Location, Root, Source,
 };
@@ -29,8 +30,12 @@ fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join("blobs/sha256").join(digest.hex())
 }
 
+fn content(folder: &Path) -> ContentStore {
+    ContentStore::open(folder).unwrap()
+}
+
 fn open(path: &Path) -> Result<Box<dyn Source>> {
-    transport::open(path, &std::env::temp_dir())
+    transport::open(path, &content(tempfile::tempdir().unwrap().path()))
 }
 
 fn error(path: &Path) -> String {
@@ -157,14 +162,47 @@ fn an_archive_may_be_compressed_or_a_pipe() {
     let mut compressed = compressed;
     compressed.write_all(&tar).unwrap();
     fs::write(&path, compressed.finish().unwrap()).unwrap();
-    assert_eq!(transport::open(&path, folder.path()).unwrap().root().unwrap().0, image.manifest());
+    let store = tempfile::tempdir().unwrap();
+    let content = content(store.path());
+    assert_eq!(transport::open(&path, &content).unwrap().root().unwrap().0, image.manifest());
     let (reader, mut writer) = io::pipe().unwrap();
     let thread = std::thread::spawn(move || writer.write_all(&tar));
     let file = fs::File::from(std::os::fd::OwnedFd::from(reader));
-    let source = transport::open_file(file, Path::new("standard input"), folder.path()).unwrap();
+    let source = transport::open_file(file, Path::new("standard input"), &content).unwrap();
     assert_eq!(source.root().unwrap().0, image.manifest());
     thread.join().unwrap().unwrap();
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "what was uncompressed has no name");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(content.list().unwrap(), [], "what is small stays in memory");
+}
+
+#[test]
+fn a_layer_of_a_stream_is_written_once_as_its_blob() {
+    let line = format!("/a \"{}\"", "1".repeat(100_000));
+    let image = ImageFixture::new().format(LayerFormat::Tar).layer(&line);
+    let layer = &image.layers()[0];
+    let mut tar = TarWriter::new();
+    let manifest = json!([{"Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"]}]);
+    tar.file("layer.tar", &layer.bytes).file("config.json", &image.config_bytes());
+    tar.file("manifest.json", &serde_json::to_vec(&manifest).unwrap());
+    let tar = tar.finish();
+    let read = |bytes: &[u8], content: &ContentStore| {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let bytes = bytes.to_vec();
+        let thread = std::thread::spawn(move || writer.write_all(&bytes));
+        let file = fs::File::from(std::os::fd::OwnedFd::from(reader));
+        let source = transport::open_file(file, Path::new("standard input"), content);
+        let _ = thread.join().unwrap();
+        source
+    };
+    let store = tempfile::tempdir().unwrap();
+    let content = content(store.path());
+    let source = read(&tar, &content).unwrap();
+    assert_eq!(content.list().unwrap(), [(layer.descriptor.digest.clone(), layer.descriptor.size)]);
+    let mut bytes = Vec::new();
+    source.blob(&layer.descriptor).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, layer.bytes);
+    let cut = read(&tar[..tar.len() - 2048], &content).map(drop).unwrap_err().to_string();
+    assert!(cut.contains("standard input"), "{cut}");
 }
 
 #[test]

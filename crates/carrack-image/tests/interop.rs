@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use carrack_content::ContentStore;
 use carrack_image::Image;
 use carrack_image::transport::{self, Location, Root, Source};
 use carrack_oci::{Descriptor, Digest};
@@ -83,6 +84,10 @@ fn write(image: &ImageFixture, location: &str, names: &[&str]) {
 struct Scratch(tempfile::TempDir);
 
 impl Scratch {
+    fn content(&self) -> ContentStore {
+        ContentStore::open(&self.at("content")).unwrap()
+    }
+
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -151,7 +156,7 @@ fn we_read_what_skopeo_writes() {
     let opened = source(&location, scratch.path());
     assert_eq!(opened.name().unwrap().to_string(), "host.example/app:1");
     assert_eq!(read_all(&*opened).1, image.id(), "the image ID survives an archive without manifest");
-    let detected = transport::open(&scratch.at("docker.tar"), scratch.path()).unwrap();
+    let detected = transport::open(&scratch.at("docker.tar"), &scratch.content()).unwrap();
     assert_eq!(detected.roots(), opened.roots());
 }
 
@@ -203,7 +208,8 @@ fn podman_loads_and_saves_with_us() {
             let saved = scratch.at(&format!("{name}.{format}"));
             let output = saved.display().to_string();
             podman(&["save", "--format", format, "--output", &output, "host.example/app:1"]);
-            let opened = transport::open_file(File::open(&saved).unwrap(), &saved, scratch.path()).unwrap();
+            let opened =
+                transport::open_file(File::open(&saved).unwrap(), &saved, &scratch.content()).unwrap();
             assert_eq!(opened.name().unwrap().to_string(), "host.example/app:1", "{format}");
             assert_eq!(read_all(&*opened).1, image.id(), "{format}");
         }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use carrack_content::ContentStore;
-use carrack_image::{Error, Image, ImageRecord, ImageStore, MatchedBy, reachable_blobs};
+use carrack_image::{Error, Image, ImageRecord, ImageStore, MatchedBy, ShortNames, reachable_blobs};
 use carrack_oci::{Descriptor, Index, media_type};
 use carrack_testkit::ImageFixture;
 use tempfile::TempDir;
@@ -209,4 +209,22 @@ fn an_image_is_its_manifest_and_config_agreeing() {
     let descriptor = Descriptor::of(media_type::OCI_INDEX, &index);
     let error = Image::parse(&descriptor, &index, &one_layer).unwrap_err();
     assert!(error.to_string().contains("expected one image, got an index"), "{error}");
+}
+
+#[test]
+fn a_short_name_is_an_alias_when_no_image_has_it() {
+    let (_folder, store) = store();
+    let (own, other) = (fixture("own"), fixture("other"));
+    store.put(&record(Some("host.example/team/app:1"), &other)).unwrap();
+    let store = store.with_short_names(ShortNames::new(|text| match text.starts_with("broken") {
+        true => Err("no configuration".to_owned()),
+        false => Ok(vec![format!("host.example/team/{text}").parse().unwrap()]),
+    }));
+    assert_eq!(store.find("app:1").unwrap().record.id(), &other.id());
+    assert!(matches!(store.find("app:2"), Err(Error::NotFound { .. })));
+    assert!(matches!(store.find("other.example/app:1"), Err(Error::NotFound { .. })), "not a short name");
+    store.put(&record(Some("app:1"), &own)).unwrap();
+    assert_eq!(store.find("app:1").unwrap().record.id(), &own.id(), "an own name comes first");
+    let error = store.find("broken").unwrap_err().to_string();
+    assert_eq!(error, "cannot look up the short name broken: no configuration");
 }

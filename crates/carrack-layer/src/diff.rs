@@ -3,7 +3,7 @@
 //! Invariant: the bytes depend on names, contents and metadata only; entries come in the order of
 //! [`tree::walk`](carrack_sys::tree::walk), and a name of an inode that came before is a hardlink to its first name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,13 @@ use crate::tar::{Entry, EntryKind, Writer};
 use crate::{Error, Result, is_opaque, xattr};
 
 /// How changes are written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DiffOptions {
     /// Later times, in seconds since 1970, become this one.
     pub max_mtime: Option<i64>,
+    /// Names that a sandbox has made to mount over them: an empty file of such a name is left out, and a folder unless
+    /// something else is below it.
+    pub mount_points: BTreeSet<PathBuf>,
 }
 
 /// What a tree is written as.
@@ -48,7 +51,7 @@ pub struct DiffSummary {
 /// Times are whole seconds, as in the layers of others; sockets are left out. The folder itself is no entry. An upper
 /// that needs more than itself to be understood (redirected folders, files without data) is refused.
 pub fn diff(upper: &Root, options: &DiffOptions, out: impl Write) -> Result<DiffSummary> {
-    let mut entries = Entries::new(out, PathBuf::new(), Some(*options));
+    let mut entries = Entries::new(out, PathBuf::new(), Some(options.clone()));
     tree::walk(upper, |place| entries.add(place))?;
     entries.finish()
 }
@@ -75,13 +78,15 @@ struct Entries<W: Write> {
     /// Set for the upper folder of an overlay.
     changes: Option<DiffOptions>,
     first_names: HashMap<(u64, u64), PathBuf>,
+    /// Folders that are written only when something below them is, outermost first.
+    held: Vec<Entry>,
     count: u64,
 }
 
 impl<W: Write> Entries<W> {
     fn new(out: W, prefix: PathBuf, changes: Option<DiffOptions>) -> Self {
         let writer = Writer::new(Counting { out, hasher: Hasher::sha256(), bytes: 0 });
-        Self { writer, prefix, changes, first_names: HashMap::new(), count: 0 }
+        Self { writer, prefix, changes, first_names: HashMap::new(), held: Vec::new(), count: 0 }
     }
 
     /// Adds a name that a walk found; whether to go into it.
@@ -92,11 +97,31 @@ impl<W: Write> Entries<W> {
             self.add_whiteout(place, &path)?;
             return Ok(false);
         }
+        if self.is_mount_point(&metadata, &path) {
+            if metadata.is_dir() {
+                self.hold(place, &metadata, path)?;
+            }
+            return Ok(true);
+        }
         self.add_as(place, &metadata, path.clone())?;
         if self.changes.is_some() && metadata.is_dir() && is_opaque(place)? {
             self.write(&whiteout(path.join(".wh..wh..opq")), io::empty())?;
         }
         Ok(true)
+    }
+
+    fn is_mount_point(&self, metadata: &Metadata, path: &Path) -> bool {
+        let is_empty = metadata.kind == FileType::RegularFile && metadata.size_bytes == 0;
+        let mount_points = self.changes.as_ref().map(|changes| &changes.mount_points);
+        (is_empty || metadata.is_dir()) && mount_points.is_some_and(|names| names.contains(path))
+    }
+
+    fn hold(&mut self, place: &Place<'_>, metadata: &Metadata, path: PathBuf) -> Result<()> {
+        self.held.retain(|folder| path.starts_with(&folder.path));
+        let entry = self.entry(metadata, path, EntryKind::Directory);
+        let xattrs = self.xattrs(place)?;
+        self.held.push(Entry { xattrs, ..entry });
+        Ok(())
     }
 
     fn add_whiteout(&mut self, place: &Place<'_>, path: &Path) -> Result<()> {
@@ -107,16 +132,7 @@ impl<W: Write> Entries<W> {
 
     fn add_as(&mut self, place: &Place<'_>, metadata: &Metadata, path: PathBuf) -> Result<()> {
         let Some(kind) = self.kind(place, metadata, &path)? else { return Ok(()) };
-        let mut entry = Entry {
-            path,
-            kind,
-            mode: metadata.mode,
-            uid: metadata.uid,
-            gid: metadata.gid,
-            mtime: self.mtime(metadata),
-            size_bytes: 0,
-            xattrs: Vec::new(),
-        };
+        let mut entry = self.entry(metadata, path, kind);
         match entry.kind {
             EntryKind::File => {
                 let file = place.open_file()?;
@@ -132,6 +148,19 @@ impl<W: Write> Entries<W> {
                 self.write(&entry, io::empty())
             }
             _ => self.write(&entry, io::empty()),
+        }
+    }
+
+    fn entry(&self, metadata: &Metadata, path: PathBuf, kind: EntryKind) -> Entry {
+        Entry {
+            path,
+            kind,
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mtime: self.mtime(metadata),
+            size_bytes: 0,
+            xattrs: Vec::new(),
         }
     }
 
@@ -182,6 +211,12 @@ impl<W: Write> Entries<W> {
     }
 
     fn write(&mut self, entry: &Entry, data: impl io::Read) -> Result<()> {
+        for folder in std::mem::take(&mut self.held) {
+            if entry.path.starts_with(&folder.path) {
+                self.count += 1;
+                self.writer.append(&folder, io::empty())?;
+            }
+        }
         self.count += 1;
         self.writer.append(entry, data)
     }

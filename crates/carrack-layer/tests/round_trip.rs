@@ -167,7 +167,7 @@ fn times_are_clamped() {
     fixture.apply(&support::Tar::default().file("a", "").end()).unwrap();
     for (max_mtime, expected) in [(Some(5), 5), (Some(2_000_000_000), 1_000_000_000), (None, 1_000_000_000)] {
         let mut tar = Vec::new();
-        diff(&fixture.root, &DiffOptions { max_mtime }, &mut tar).unwrap();
+        diff(&fixture.root, &DiffOptions { max_mtime, ..DiffOptions::default() }, &mut tar).unwrap();
         assert_eq!(read_back(&tar)[0].mtime, (expected, 0));
     }
 }

@@ -102,6 +102,21 @@ impl Reference {
         Self { repository: self.repository.clone(), tag: None, digest: Some(digest) }
     }
 
+    /// The same tag and digest in another repository.
+    pub fn in_repository(&self, repository: Repository) -> Self {
+        Self { repository, tag: self.tag.clone(), digest: self.digest.clone() }
+    }
+
+    /// The repository of `text` as it is written there, when it names no registry: `team/app` of `team/app:1`, nothing
+    /// of `host.example/app`.
+    pub fn short_name(text: &str) -> Option<&str> {
+        let name = text.split('@').next().unwrap_or_default();
+        let last = name.rfind('/').map_or(0, |slash| slash + 1);
+        let name = name[last..].find(':').map_or(name, |colon| &name[..last + colon]);
+        let first = name.split_once('/').map(|(first, _)| first);
+        (!first.is_some_and(names_registry)).then_some(name)
+    }
+
     /// The short form that users see: without `docker.io/` and `library/`.
     pub fn familiar(&self) -> String {
         let mut text = self.familiar_repository();
@@ -172,7 +187,7 @@ fn split_registry(name: &str) -> Result<Repository, &'static str> {
         return Err("64 hex digits are an ID, not a name");
     }
     let (registry, path) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
+        Some((first, rest)) if names_registry(first) => (first, rest.to_owned()),
         _ => (DEFAULT_REGISTRY, name.to_owned()),
     };
     let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
@@ -196,6 +211,11 @@ fn split_registry(name: &str) -> Result<Repository, &'static str> {
         );
     }
     Ok(Repository { registry: registry.to_owned(), path })
+}
+
+/// Whether the first component of a name is a registry, and no part of the path.
+fn names_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
 }
 
 fn is_registry(text: &str) -> bool {
@@ -294,6 +314,23 @@ mod tests {
         assert_eq!((reference.tag(), reference.digest()), (Some("1"), Some(&digest)));
         assert_eq!(reference.manifest_key(), digest.as_str());
         assert_eq!(reference.at(digest.clone()).to_string(), format!("docker.io/library/app@{digest}"));
+    }
+
+    #[test]
+    fn tells_short_names() {
+        let digest = Digest::of(b"x");
+        for (text, short) in [
+            ("app", Some("app")),
+            ("app:1", Some("app")),
+            ("team/app:1", Some("team/app")),
+            (&format!("team/app:1@{digest}"), Some("team/app")),
+            ("localhost/app", None),
+            ("localhost:5000/app:1", None),
+            ("host.example/app", None),
+            ("docker.io/app", None),
+        ] {
+            assert_eq!(Reference::short_name(text), short, "{text}");
+        }
     }
 
     #[test]

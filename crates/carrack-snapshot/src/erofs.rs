@@ -131,14 +131,16 @@ impl LayerUnpacker for ErofsSnapshotter {
             return Ok(());
         }
         let record = self.committed_record(&unpacked.diff_id, parent)?;
-        self.name(&record, id, Durability::Volatile)
+        self.name(&record, id, Durability::Volatile)?;
+        self.folders.count_unpacked();
+        Ok(())
     }
 
     fn seal(&self, top: &ChainId) -> Result<()> {
         let _lock = self.folders.lock()?;
         let record = self.folders.committed_record(top)?.child(top);
         self.stacks.seal(&record, &self.layers, &self.folders)?;
-        self.folders.sync_data()
+        self.folders.sync_stacked()
     }
 }
 
@@ -147,9 +149,12 @@ impl Snapshots for ErofsSnapshotter {
         self.folders.stack_of(id)
     }
 
+    fn has_key(&self, key: &SnapshotKey) -> Result<bool> {
+        self.folders.has_key(key)
+    }
+
     fn collect(&self, kept: &Kept) -> Result<()> {
-        self.folders.collect(kept, |left| self.clean(left))?;
-        self.folders.clear_staging()
+        self.folders.collect(kept, |left| self.clean(left))
     }
 
     fn needs_tars(&self) -> bool {
@@ -200,7 +205,8 @@ impl Snapshotter for ErofsSnapshotter {
     }
 
     fn remove(&self, id: &ChainId) -> Result<()> {
-        let layer = Record::read(&self.folders.committed(id))?.and_then(|record| record.layers.first().cloned());
+        let layer =
+            Record::read(&self.folders.committed(id))?.and_then(|record| record.layers.first().cloned());
         self.folders.remove(id, |left| {
             self.stacks.remove(id)?;
             match layer {

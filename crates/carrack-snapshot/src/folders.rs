@@ -111,6 +111,10 @@ impl Folders {
         Record::read(&self.active(key))?.ok_or_else(|| Error::NotActive { key: key.clone() })
     }
 
+    pub fn has_key(&self, key: &SnapshotKey) -> Result<bool> {
+        Ok(Record::read(&self.active(key))?.is_some())
+    }
+
     /// The record of an active snapshot that can be written to.
     pub fn writable_record(&self, key: &SnapshotKey) -> Result<Record> {
         match self.active_record(key)? {
@@ -198,6 +202,14 @@ impl Folders {
     pub fn collect(&self, kept: &Kept, then: impl FnOnce(&[Record]) -> Result<()>) -> Result<()> {
         let lock = self.lock_alone()?;
         let (mut left, mut removed) = (Vec::new(), Vec::new());
+        for folder in ["committed", "active"] {
+            for name in folder_names(&self.root.join(folder))? {
+                let path = self.root.join(folder).join(name);
+                if Record::read(&path)?.is_none() {
+                    removed.extend(self.unname(&path)?);
+                }
+            }
+        }
         for (name, record) in self.sorted_records()? {
             let folder = match &name {
                 SnapshotName::Committed(id) if !kept.chains.contains(id) => self.committed(id),
@@ -212,7 +224,7 @@ impl Folders {
         then(&left)?;
         drop(lock);
         drop(removed);
-        Ok(())
+        self.clear_staging()
     }
 
     /// Removes what a crash has left half made, unless somebody is making something right now.
@@ -268,6 +280,11 @@ impl Folders {
         if self.synced.load(Ordering::SeqCst) < number { self.sync_data() } else { Ok(()) }
     }
 
+    /// Makes all that this process has stacked durable, if a sync has not done it since.
+    pub fn sync_stacked(&self) -> Result<()> {
+        self.sync_layer(self.unpacked.load(Ordering::SeqCst))
+    }
+
     /// Makes the content of the whole store durable; every layer unpacked so far is covered.
     pub fn sync_data(&self) -> Result<()> {
         let unpacked = self.unpacked.load(Ordering::SeqCst);
@@ -277,9 +294,18 @@ impl Folders {
         Ok(())
     }
 
-    /// Gives a complete and synced folder the name of the committed snapshot `id`; whether the name was free.
+    /// Gives a complete folder the name of the committed snapshot `id`; whether the name was free. One without a record,
+    /// which a loss of power has left, makes room.
     pub fn name_committed(&self, folder: &Path, id: &ChainId) -> Result<bool> {
-        rename_new(folder, &self.committed(id))
+        let path = self.committed(id);
+        if rename_new(folder, &path)? {
+            return Ok(true);
+        }
+        if self.contains(id)? {
+            return Ok(false);
+        }
+        drop(self.unname(&path)?);
+        rename_new(folder, &path)
     }
 
     /// Makes the names of all committed snapshots durable.

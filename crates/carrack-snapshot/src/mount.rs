@@ -60,6 +60,19 @@ impl Mount {
         self
     }
 
+    /// The same to look at only. It may be opened beside a mount that writes: the changes so far are one more
+    /// read-only folder to it, and what changes meanwhile may or may not be seen.
+    pub fn read_only(self) -> Self {
+        match self {
+            Self::Overlay { mut lowers, upper: Some(upper), .. } => {
+                lowers.insert(0, Lower::Folder(upper));
+                Self::Overlay { lowers, upper: None, work: None, volatile: false }
+            }
+            Self::Bind { source, .. } => Self::Bind { source, read_only: true },
+            view => view,
+        }
+    }
+
     /// Makes the detached mount and returns its root. The mount ends with the last descriptor of it.
     ///
     /// It is a folder to all calls that take one (`openat2`, `fstatat` ...), and can be moved into a mount namespace.

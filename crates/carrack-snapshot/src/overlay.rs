@@ -121,12 +121,12 @@ impl LayerUnpacker for OverlaySnapshotter {
             false => self.folders.sync_layer(unpacked.number)?,
         }
         self.folders.name_committed(&unpacked.staged.path, id)?;
+        self.folders.count_unpacked(); // of its record and its name, the sync knows nothing
         Ok(())
     }
 
     fn seal(&self, _top: &ChainId) -> Result<()> {
-        self.folders.sync_data()?;
-        self.folders.sync_names()
+        self.folders.sync_stacked()
     }
 }
 
@@ -146,9 +146,12 @@ impl Snapshots for OverlaySnapshotter {
         self.folders.stack_of(id)
     }
 
+    fn has_key(&self, key: &SnapshotKey) -> Result<bool> {
+        self.folders.has_key(key)
+    }
+
     fn collect(&self, kept: &Kept) -> Result<()> {
-        self.folders.collect(kept, |_| Ok(()))?;
-        self.folders.clear_staging()
+        self.folders.collect(kept, |_| Ok(()))
     }
 }
 

@@ -65,9 +65,11 @@ impl From<RecordedUsage> for Usage {
 }
 
 impl Record {
-    /// Reads the record of the snapshot in `folder`; `None` when there is no such snapshot.
+    /// Reads the record of the snapshot in `folder`; `None` when there is no such snapshot. An empty record is what a
+    /// loss of power leaves of one that was not synced yet.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = atomic::read(&folder.join(NAME))? else { return Ok(None) };
+        let bytes = atomic::read(&folder.join(NAME))?.filter(|bytes| !bytes.is_empty());
+        let Some(bytes) = bytes else { return Ok(None) };
         let name = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
     }

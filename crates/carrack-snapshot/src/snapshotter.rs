@@ -80,6 +80,9 @@ pub trait Snapshots: Snapshotter + LayerUnpacker {
     /// A committed snapshot and all that it stands on, itself first.
     fn stack_of(&self, id: &ChainId) -> Result<Vec<ChainId>>;
 
+    /// Whether there is an active snapshot or a view of this key.
+    fn has_key(&self, key: &SnapshotKey) -> Result<bool>;
+
     /// Removes every snapshot that is not to be kept, and what a crash has left half made.
     fn collect(&self, kept: &Kept) -> Result<()>;
 

@@ -188,7 +188,9 @@ fn removal_keeps_parents(store: &dyn Store, _tars: &ContentStore) {
 fn unpack_then_stack(store: &dyn Store, _tars: &ContentStore) {
     let mut unpacked: Vec<_> = ["three", "two", "one"]
         .into_iter()
-        .map(|name| store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice(), None).unwrap())
+        .map(|name| {
+            store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice(), None).unwrap()
+        })
         .collect();
     let mut parent = None;
     for name in ["one", "two", "three"] {

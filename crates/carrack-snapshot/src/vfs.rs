@@ -120,9 +120,12 @@ impl Snapshots for VfsSnapshotter {
         self.folders.stack_of(id)
     }
 
+    fn has_key(&self, key: &SnapshotKey) -> Result<bool> {
+        self.folders.has_key(key)
+    }
+
     fn collect(&self, kept: &Kept) -> Result<()> {
-        self.folders.collect(kept, |_| Ok(()))?;
-        self.folders.clear_staging()
+        self.folders.collect(kept, |_| Ok(()))
     }
 }
 

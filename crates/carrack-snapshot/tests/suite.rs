@@ -1,8 +1,8 @@
 //! Every kind of store passes the same suite.
 
 use std::fs;
-use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use carrack_content::ContentStore;
 use carrack_snapshot::suite::{CHECKS, Store};

@@ -26,12 +26,18 @@ impl Store {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix("carrack-test-").tempdir().expect("a temporary folder can be made");
         fs::create_dir(folder.path().join("home")).expect("a folder can be made");
+        fs::write(folder.path().join("registries.conf"), "").expect("a file can be written");
         Self { folder, program: program.as_ref().to_owned() }
     }
 
     /// The temporary folder; tests may put files beside `root`, `run` and `home`.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Writes the registries.conf that holds for this store, in place of the machine's.
+    pub fn configure_registries(&self, text: &str) {
+        fs::write(self.path().join("registries.conf"), text).expect("a file can be written");
     }
 
     /// The value of `--root`.
@@ -50,6 +56,7 @@ impl Store {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.root()).arg("--runroot").arg(self.runroot());
         command.env("HOME", self.path().join("home"));
+        command.env("CONTAINERS_REGISTRIES_CONF", self.path().join("registries.conf"));
         for name in
             ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"]
         {

@@ -95,13 +95,21 @@ fn find(name: &str) -> Entry {
 
 fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
-    let same = ["build", "import", "pull", "push", "tag", "untag"].map(find);
+    let same = ["build", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
     renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
 }
 
 fn container_group() -> Vec<Entry> {
-    let same = ["create", "exec", "kill", "logs", "rm", "run", "start", "stop", "wait"].map(find);
-    [find("ps").named("ls")].into_iter().chain(same).chain([commands::CONTAINER_INSPECT]).collect()
+    let same = [
+        "attach", "commit", "create", "exec", "export", "kill", "logs", "port", "rename", "restart", "rm",
+        "run", "start", "stop", "wait",
+    ]
+    .map(find);
+    [find("ps").named("ls")]
+        .into_iter()
+        .chain(same)
+        .chain([commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
+        .collect()
 }
 
 fn builder_group() -> Vec<Entry> {

@@ -7,10 +7,12 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use carrack_engine::{Driver, Engine, Environment, Paths, ProxySettings, Settings};
+use carrack_engine::{
+    Driver, Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings,
+};
 use clap::Args;
 
-use crate::failure::{Result, invalid};
+use crate::failure::{Failure, Result, invalid};
 
 /// Flags of every command.
 #[derive(Args)]
@@ -53,7 +55,15 @@ impl Context {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),
             runroot: globals.runroot.or(settings.storage.runroot.clone()).unwrap_or(runroot),
         };
-        Ok(Self { environment: Environment { paths, settings, auth_file: auth_file(), proxies: proxies() } })
+        let environment = Environment {
+            paths,
+            settings,
+            auth_file: auth_file(),
+            proxies: proxies(),
+            registry_files: registry_files(),
+            registry_access: RegistryAccess::default(),
+        };
+        Ok(Self { environment })
     }
 
     /// Opens the stores.
@@ -68,6 +78,11 @@ impl Context {
             environment.auth_file = file;
         }
         Self { environment }
+    }
+
+    /// The same surroundings with what flags say about registries.
+    pub fn with_registry_access(&self, registry_access: RegistryAccess) -> Self {
+        Self { environment: Environment { registry_access, ..self.environment.clone() } }
     }
 
     pub fn environment(&self) -> &Environment {
@@ -128,10 +143,38 @@ fn proxies() -> ProxySettings {
     ProxySettings { http: variable("http_proxy"), https: either("https_proxy"), no_proxy: either("no_proxy") }
 }
 
+/// Where the containers tools have their configuration, and Docker its certificates. The aliases are those that podman
+/// recorded when it asked its user.
+fn registry_files() -> RegistryFiles {
+    let user = home().join(".config/containers");
+    let system = PathBuf::from("/etc/containers");
+    let recorded = "containers/short-name-aliases.conf";
+    let recorded = match is_root() {
+        true => PathBuf::from("/var/cache").join(recorded),
+        false => xdg("XDG_CACHE_HOME", ".cache").join(recorded),
+    };
+    RegistryFiles {
+        only: variable("CONTAINERS_REGISTRIES_CONF").filter(|file| !file.is_empty()).map(PathBuf::from),
+        certificates: vec![user.join("certs.d"), system.join("certs.d"), "/etc/docker/certs.d".into()],
+        user: Some(user),
+        system: Some(system),
+        recorded_aliases: Some(recorded),
+    }
+}
+
 /// Docker's place for credentials, so that a login of either serves both; podman's variable is honoured too.
 fn auth_file() -> PathBuf {
     if let Some(file) = variable("REGISTRY_AUTH_FILE") {
         return file.into();
     }
     variable("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from).join("config.json")
+}
+
+/// The date that a new image is to have, by the convention of reproducible-builds.org.
+pub fn source_date_epoch() -> Result<Option<i64>> {
+    let Some(text) = variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let seconds = text.parse().map_err(|_| {
+        Failure::message(format!("invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970"))
+    })?;
+    Ok(Some(seconds))
 }

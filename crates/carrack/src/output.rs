@@ -1,7 +1,9 @@
 //! Standard output: tables, JSON, templates. A closed pipe (`carrack images | head -1`) ends quietly.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
+use carrack_engine::Output;
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
@@ -15,6 +17,19 @@ pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
         Err(error) => Err(Failure::message(format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Standard output as the place of an archive; a terminal is refused, as in Docker.
+pub fn standard_output(verb: &'static str) -> Result<Output> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        let message = format!("cowardly refusing to {verb} to a terminal. Use the -o flag or redirect");
+        return Err(Failure::message(message));
+    }
+    let descriptor = stdout.as_fd().try_clone_to_owned();
+    let descriptor =
+        descriptor.map_err(|error| Failure::message(format!("cannot write to standard output: {error}")))?;
+    Ok(Output::stream(descriptor.into(), "standard output"))
 }
 
 /// Prints one line.

@@ -13,12 +13,32 @@ use crate::failure::{Failure, Result};
 const FORWARDED: [Signal; 6] =
     [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
 
+/// How a user takes part in a session.
+pub struct Attendance {
+    /// Standard input goes to the program.
+    pub interactive: bool,
+    /// The program has a terminal.
+    pub tty: bool,
+    /// Keys that leave the session; `None` means Docker's.
+    pub detach_keys: Option<DetachKeys>,
+    /// Signals to this process go to the program, when it has no terminal.
+    pub proxy_signals: bool,
+}
+
+impl Attendance {
+    /// As `docker run` has it when no flag says otherwise.
+    pub fn new(interactive: bool, tty: bool) -> Self {
+        Self { interactive, tty, detach_keys: None, proxy_signals: true }
+    }
+}
+
 /// Connects the user with a session until it ends; returns the exit code for this process.
-pub fn attend(session: &Session, interactive: bool, tty: bool) -> Result<u8> {
+pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
+    let Attendance { interactive, tty, detach_keys, proxy_signals } = attendance;
     let stdin = io::stdin();
     let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
     let mut watched = vec![Signal::WINCH.as_raw()];
-    if !tty {
+    if !tty && proxy_signals {
         watched.extend(FORWARDED.map(Signal::as_raw));
     }
     let mut signals =
@@ -37,7 +57,7 @@ pub fn attend(session: &Session, interactive: bool, tty: bool) -> Result<u8> {
         }
         Ok(None)
     };
-    let keys = DetachKeys::default();
+    let keys = detach_keys.unwrap_or_default();
     let ended = session.client().relay(Relay {
         stdin: interactive.then(|| stdin.as_fd()),
         stdout: Some(rustix::stdio::stdout()),

@@ -192,3 +192,64 @@ fn podman_loads_and_saves_archives() {
         assert_eq!(there.carrack(["run", "--rm", "--network", "none", &id]).line(), "ahoy");
     }
 }
+
+#[test]
+fn peers_read_archives_of_several_images_and_the_reverse() {
+    let store = store_with_build();
+    let names = ["localhost/app:1", "localhost/busybox:1"];
+    let ids =
+        |store: &Store| names.map(|name| store.carrack(["inspect", "--format", "{{.Id}}", name]).line());
+    let path = |name: &str| store.path().join(name).display().to_string();
+    let ours = path("ours.tar");
+    store.carrack(["save", "--output", &ours, names[0], names[1]]).success();
+    tool(&store, "podman", &["load", "--quiet", "--input", &ours]).success();
+    for (name, id) in names.iter().zip(ids(&store)) {
+        let seen =
+            tool(&store, "podman", &["inspect", "--type", "image", "--format", "{{.Id}}", name]).line();
+        assert_eq!(format!("sha256:{seen}"), id);
+        let copied = path(&name.replace(['/', ':'], "-"));
+        let from = format!("docker-archive:{ours}:{name}");
+        host("skopeo", &["copy", "--quiet", &from, &format!("dir:{copied}")]).success();
+    }
+    let theirs = path("theirs.tar");
+    tool(&store, "podman", &["save", "--quiet", "-m", "--output", &theirs, names[0], names[1]]).success();
+    let there = Store::new(CARRACK);
+    let loaded = there.carrack(["load", "--quiet", "--input", &theirs]).success().stdout;
+    let mut lines: Vec<&str> = loaded.lines().collect();
+    lines.sort();
+    assert_eq!(lines, names.map(|name| format!("Loaded image: {name}")));
+    assert_eq!(ids(&there), ids(&store));
+    assert_eq!(there.carrack(["run", "--rm", "--network", "none", names[0]]).line(), "ahoy");
+}
+
+#[test]
+fn skopeo_umoci_and_buildah_read_what_is_saved() {
+    let store = store_with_build();
+    let path = |name: &str| store.path().join(name).display().to_string();
+    let (archive, layout) = (path("app.oci.tar"), path("app.oci"));
+    store.carrack(["save", "--format", "oci-archive", "-o", &archive, "localhost/app:1"]).success();
+    store.carrack(["save", "--format", "oci-dir", "-o", &layout, "localhost/app:1"]).success();
+    let config = host("skopeo", &["inspect", "--config", &format!("oci-archive:{archive}")]).line();
+    assert!(config.contains("\"A=1\""), "{config}");
+    assert_eq!(host("umoci", &["list", "--layout", &layout]).line(), "localhost/app:1");
+    let from = format!("oci-archive:{archive}");
+    let container = tool(&store, "buildah", &["from", "--quiet", &from]).line();
+    let folder = tool(&store, "buildah", &["mount", &container]).line();
+    assert_eq!(fs::read_to_string(Path::new(&folder).join("srv/greeting")).unwrap(), "ahoy\n");
+    tool(&store, "buildah", &["umount", &container]).success();
+}
+
+#[test]
+fn podman_runs_what_a_commit_in_dockers_format_pushed() {
+    let (store, registry) = (store_with_build(), Registry::start(CARRACK));
+    let run = ["run", "--detach", "--network", "none", "--user", "0", "localhost/app:1", "sh", "-c"];
+    let container = store.carrack([&run[..], &["echo committed > /srv/greeting"]].concat()).line();
+    store.carrack(["wait", &container]).success();
+    let name = format!("{}/team/committed:1", registry.address());
+    let change = "CMD [\"cat\", \"/srv/greeting\"]";
+    let target = format!("docker://{name}");
+    store.carrack(["commit", "-q", "-f", "docker", "-c", change, &container, &target]).success();
+    tool(&store, "podman", &["pull", "--quiet", "--tls-verify=false", &name]).success();
+    let run = tool(&store, "podman", &[&["run", "--rm", "--network=none"], &LIMITS[..], &[&name]].concat());
+    assert_eq!(run.line(), "committed");
+}

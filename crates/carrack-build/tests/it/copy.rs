@@ -347,7 +347,7 @@ fn archives_are_unpacked_by_add_alone() {
     let source = context("").file("tree/x/y", "y");
     let mut tar = Vec::new();
     let root = Root::open(&source.path("tree")).unwrap();
-    carrack_layer::diff(&root, &carrack_layer::DiffOptions { max_mtime: None }, &mut tar).unwrap();
+    carrack_layer::diff(&root, &carrack_layer::DiffOptions::default(), &mut tar).unwrap();
     let mut gzip = carrack_layer::compression::GzipWriter::new(Vec::new());
     std::io::Write::write_all(&mut gzip, &tar).unwrap();
     let gzip = gzip.finish().unwrap();

@@ -103,7 +103,8 @@ fn list(base: &Path, path: &Path, text: &mut String) {
 impl Backend for Store {
     type Workspace = Folder;
 
-    fn base(&mut self, reference: &Reference, _: &Platform) -> BackendResult<BaseImage> {
+    fn base(&mut self, name: &str, _: &Platform) -> BackendResult<BaseImage> {
+        let reference = name.parse::<Reference>().unwrap().or_latest();
         self.images.get(&reference.to_string()).cloned().ok_or_else(|| format!("no image {reference}").into())
     }
 
@@ -167,7 +168,11 @@ impl Backend for Store {
 
     fn commit(&mut self, workspace: Folder, timestamp_unix: i64) -> BackendResult<Layer> {
         let mut tar = Vec::new();
-        let summary = diff(&workspace.root, &DiffOptions { max_mtime: Some(timestamp_unix) }, &mut tar)?;
+        let summary = diff(
+            &workspace.root,
+            &DiffOptions { max_mtime: Some(timestamp_unix), ..DiffOptions::default() },
+            &mut tar,
+        )?;
         let descriptor = Descriptor::of(media_type::OCI_LAYER, &tar);
         self.layers.insert(summary.diff_id.clone(), tar);
         Ok(Layer { diff_id: summary.diff_id, descriptor })

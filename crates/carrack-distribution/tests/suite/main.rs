@@ -1,6 +1,7 @@
 //! The client against a scripted server with faults, and against Debian's docker-registry.
 
 mod authorization;
+mod certificates;
 mod documents;
 mod faults;
 mod helpers;

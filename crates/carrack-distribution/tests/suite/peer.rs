@@ -14,10 +14,10 @@ use carrack_oci::{Descriptor, Manifest, Reference};
 use crate::{Sink, anonymous, blob, options, reference, repository};
 
 /// A running docker-registry; killed when dropped.
-struct Registry {
+pub struct Registry {
     child: Child,
-    host: String,
-    folder: tempfile::TempDir,
+    pub host: String,
+    pub folder: tempfile::TempDir,
 }
 
 impl Registry {
@@ -27,7 +27,7 @@ impl Registry {
         Self::start_in(folder, http, rest)
     }
 
-    fn start_in(folder: tempfile::TempDir, http: &str, rest: &str) -> Self {
+    pub fn start_in(folder: tempfile::TempDir, http: &str, rest: &str) -> Self {
         // Another process may take the port in between: then the registry ends, and the next port is tried.
         for _ in 0..5 {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -51,7 +51,7 @@ impl Registry {
         panic!("docker-registry: {}", fs::read_to_string(folder.path().join("log")).unwrap());
     }
 
-    fn reference(&self, name: &str) -> Reference {
+    pub fn reference(&self, name: &str) -> Reference {
         reference(&format!("{}/{name}", self.host))
     }
 }
@@ -173,7 +173,7 @@ fn round_trip_with_htpasswd() {
 }
 
 /// A certificate for `address` that vouches for itself, as an authority or not.
-fn make_certificate(folder: &Path, address: &str, authority: &str) {
+pub fn make_certificate(folder: &Path, address: &str, authority: &str) {
     let settings = format!(
         "[req]\ndistinguished_name = name\nx509_extensions = own\nprompt = no\n[name]\nCN = test\n\
          [own]\nbasicConstraints = critical,CA:{authority}\nsubjectAltName = IP:{address}\n"

@@ -1,40 +1,35 @@
 //! A tar whose files can be opened by name, in any order and from several threads.
 //!
-//! Invariant: names are resolved within the archive only, and a name means one file: an archive that holds two files
-//! of one name is refused, because readers disagree on which one counts.
+//! Invariant: data are read where they are, after the whole archive has been looked through.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use carrack_layer::compression::{self, Compression};
-use carrack_layer::tar::{EntryKind, Reader};
+use carrack_layer::tar::Reader;
 use carrack_sys::IoContext;
 
 use super::files::{Files, Opened};
+use super::names::Names;
 use super::staged::temporary_name;
-use crate::{Error, Result};
+use crate::Result;
 
-const KIND: &str = "archive";
 const BLOCK_BYTES: u64 = 512;
-const MAX_ENTRIES: usize = 1 << 16;
-/// Old `docker save` puts layers that are equal as links to one of them; a link to a link is rare.
-const MAX_LINKS: usize = 8;
 
 /// An uncompressed tar with an index of its files.
 pub(super) struct Archive {
     file: Arc<File>,
-    path: PathBuf,
-    entries: HashMap<String, Place>,
+    names: Names<Place>,
 }
 
-enum Place {
-    Data { offset: u64, size_bytes: u64 },
-    Link { target: String },
+/// Where the data of a file are.
+struct Place {
+    offset: u64,
+    size_bytes: u64,
 }
 
 impl Archive {
@@ -42,70 +37,50 @@ impl Archive {
     /// `scratch`: compressed archives and pipes.
     pub fn open(path: &Path, scratch: &Path) -> Result<Self> {
         let file = File::open(path).during("open", path)?;
-        Self::from_file(file, path, scratch)
+        match is_plain(&file, path)? {
+            true => Self::of_plain(file, path),
+            false => Self::of_plain(spool(file, path, scratch)?, path),
+        }
     }
 
-    /// Reads an archive from an open file or pipe; `path` is for messages.
-    pub fn from_file(file: File, path: &Path, scratch: &Path) -> Result<Self> {
-        let mut start = [0; 16];
-        let is_seekable = file.metadata().during("look up", path)?.is_file();
-        let count = if is_seekable { file.read_at(&mut start, 0).during("read", path)? } else { 0 };
-        let file = match is_seekable && Compression::detect(&start[..count]) == Compression::None {
-            true => file,
-            false => spool(file, path, scratch)?,
-        };
+    /// Reads an archive from an open file that [`is_plain`]; `path` is for messages.
+    pub fn of_plain(file: File, path: &Path) -> Result<Self> {
         let length = file.metadata().during("look up", path)?.len();
-        let mut archive = Self { file: Arc::new(file), path: path.to_owned(), entries: HashMap::new() };
+        let mut archive = Self { file: Arc::new(file), names: Names::new(path) };
         archive.index(length)?;
         Ok(archive)
     }
 
     /// Whether the archive has a file of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.names.contains(name)
     }
 
     fn index(&mut self, length: u64) -> Result<()> {
         let position = Cell::new(0);
-        for _ in 0..=MAX_ENTRIES {
+        loop {
             let mut reader = Reader::new(Blocks { file: &self.file, position: &position });
-            let entry = reader.next_entry().map_err(|error| self.refuse(error.to_string()))?;
+            let entry = reader.next_entry().map_err(|error| self.names.refuse(error.to_string()))?;
             let Some(entry) = entry else { return Ok(()) };
             let offset = position.get();
             let end = offset.saturating_add(entry.size_bytes);
             if end > length {
-                return Err(self.refuse(format!("it ends within {}", entry.path.display())));
+                return Err(self.names.refuse(format!("it ends within {}", entry.path.display())));
             }
             position.set(end.next_multiple_of(BLOCK_BYTES));
-            self.add(&entry.path, entry.kind, offset, entry.size_bytes)?;
-        }
-        Err(self.refuse(format!("expected at most {MAX_ENTRIES} entries")))
-    }
-
-    fn add(&mut self, path: &Path, kind: EntryKind, offset: u64, size_bytes: u64) -> Result<()> {
-        // Names that lead out of the archive or are not UTF-8 are none that a manifest could ask for.
-        let Some(name) = normal(path) else { return Ok(()) };
-        let place = match kind {
-            EntryKind::File => Place::Data { offset, size_bytes },
-            EntryKind::Hardlink { target } => match normal(&target) {
-                Some(target) => Place::Link { target },
-                None => return Ok(()),
-            },
-            EntryKind::Symlink { target } => match normal(&path.with_file_name("").join(target)) {
-                Some(target) => Place::Link { target },
-                None => return Ok(()),
-            },
-            _ => return Ok(()),
-        };
-        match self.entries.insert(name, place) {
-            None => Ok(()),
-            Some(_) => Err(self.refuse(format!("it has two files named {}", path.display()))),
+            self.names.add(&entry.path, entry.kind, Place { offset, size_bytes: entry.size_bytes })?;
         }
     }
+}
 
-    fn refuse(&self, reason: String) -> Error {
-        Error::Format { kind: KIND, path: self.path.clone(), reason }
+/// Whether a file can be read in any order: a regular file that is not compressed.
+pub(super) fn is_plain(file: &File, path: &Path) -> Result<bool> {
+    if !file.metadata().during("look up", path)?.is_file() {
+        return Ok(false);
     }
+    let mut start = [0; 16];
+    let count = file.read_at(&mut start, 0).during("read", path)?;
+    Ok(Compression::detect(&start[..count]) == Compression::None)
 }
 
 /// Writes the uncompressed bytes of `source` to a file that has no name any more.
@@ -121,40 +96,15 @@ fn spool(source: File, path: &Path, scratch: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// `./a/../b` becomes `b`; `None` when it leads out, or names nothing.
-fn normal(path: &Path) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(part) => parts.push(part.to_str()?),
-            Component::CurDir => {}
-            Component::ParentDir => drop(parts.pop()?),
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    if parts.is_empty() { None } else { Some(parts.join("/")) }
-}
-
 impl Files for Archive {
     fn open(&self, name: &str) -> Result<Option<Opened>> {
-        let mut name = normal(Path::new(name));
-        for _ in 0..=MAX_LINKS {
-            let place = name.as_ref().and_then(|name| self.entries.get(name));
-            match place {
-                None => return Ok(None),
-                Some(Place::Link { target }) => name = Some(target.clone()),
-                Some(Place::Data { offset, size_bytes }) => {
-                    let (offset, left) = (*offset, *size_bytes);
-                    let section = Section { file: Arc::clone(&self.file), offset, left };
-                    return Ok(Some(Opened { size_bytes: left, reader: Box::new(section) }));
-                }
-            }
-        }
-        Err(self.refuse(format!("more than {MAX_LINKS} links lead to one file")))
+        let Some(Place { offset, size_bytes }) = self.names.find(name)? else { return Ok(None) };
+        let section = Section { file: Arc::clone(&self.file), offset: *offset, left: *size_bytes };
+        Ok(Some(Opened { size_bytes: *size_bytes, reader: Box::new(section) }))
     }
 
     fn path(&self) -> &Path {
-        &self.path
+        self.names.path()
     }
 }
 

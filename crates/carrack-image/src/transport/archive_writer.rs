@@ -4,24 +4,25 @@
 //! file gets its name when it is complete.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Reference};
-use carrack_sys::{IoContext, atomic};
+use carrack_sys::IoContext;
 use serde_json::{Value, json};
 
 use super::docker_archive::MANIFEST_FILE;
 use super::files::blob_name;
 use super::layout::{INDEX_FILE, LAYOUT_FILE, LAYOUT_TEXT};
 use super::layout_writer::index_entries;
-use super::staged::StagedFile;
+use super::output::Output;
 use super::{Destination, Root, verified};
 use crate::{Error, Result};
 
 const KIND: &str = "archive";
+const REPOSITORIES_FILE: &str = "repositories";
 
 /// What a tar of images is to be read as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub enum ArchiveFormat {
 
 /// A tar that images are written to.
 pub struct ArchiveWriter {
-    tar: Writer<Sink>,
+    tar: Writer<Output>,
     format: ArchiveFormat,
     /// For messages, and the name of the file.
     path: PathBuf,
@@ -48,65 +49,21 @@ pub struct ArchiveWriter {
     documents: HashMap<Digest, Document>,
 }
 
-enum Sink {
-    /// Named `path` at the end.
-    Staged(StagedFile),
-    /// A pipe, a terminal, a device.
-    Stream(Box<dyn Write + Send>),
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Staged(file) => file.write(bytes),
-            Self::Stream(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Staged(file) => file.flush(),
-            Self::Stream(stream) => stream.flush(),
-        }
-    }
-}
-
 impl ArchiveWriter {
     /// Begins an archive at `file`. A regular file is replaced when the archive is complete; a device or a pipe is
     /// written to.
     pub fn create(file: &Path, format: ArchiveFormat) -> Result<Self> {
-        let is_special = fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
-        let sink = if is_special {
-            let stream = fs::OpenOptions::new().write(true).open(file).during("open", file)?;
-            Sink::Stream(Box::new(stream))
-        } else {
-            Sink::Staged(StagedFile::create(super::staged::folder_of(file))?)
-        };
-        Ok(Self::new(sink, file, format))
+        Ok(Self::new(Output::create(file)?, format))
     }
 
-    /// Begins an archive on a stream; `name` is for messages.
-    pub fn to_stream(stream: impl Write + Send + 'static, name: &str, format: ArchiveFormat) -> Self {
-        Self::new(Sink::Stream(Box::new(stream)), Path::new(name), format)
-    }
-
-    fn new(sink: Sink, path: &Path, format: ArchiveFormat) -> Self {
-        let (written, documents) = (HashSet::new(), HashMap::new());
-        Self { tar: Writer::new(sink), format, path: path.to_owned(), written, documents }
+    /// Begins an archive on what is open already.
+    pub fn new(output: Output, format: ArchiveFormat) -> Self {
+        let path = output.path().to_owned();
+        Self { tar: Writer::new(output), format, path, written: HashSet::new(), documents: HashMap::new() }
     }
 
     fn append(&mut self, name: &str, size_bytes: u64, data: impl Read) -> Result<()> {
-        let entry = Entry {
-            path: PathBuf::from(name),
-            kind: EntryKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            size_bytes,
-            xattrs: Vec::new(),
-        };
-        self.tar.append(&entry, data).map_err(|error| self.refuse(error.to_string()))
+        self.tar.append(&entry(name, size_bytes), data).map_err(|error| self.refuse(error.to_string()))
     }
 
     fn append_json(&mut self, name: &str, value: &Value) -> Result<()> {
@@ -120,18 +77,36 @@ impl ArchiveWriter {
 
     /// The images of `manifest.json`: each root, and of an index the manifest that runs here.
     fn docker_manifest(&self, roots: &[Root]) -> Result<Value> {
-        let names = |root: &Root| match &self.format {
-            ArchiveFormat::Docker { reference: Some(reference) } => vec![reference.familiar()],
-            _ => root.names.iter().map(Reference::familiar).collect(),
-        };
         let image = |root: &Root| {
             let manifest = self.manifest_of(&root.descriptor)?;
             let layers: Vec<String> = manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
-            Ok(
-                json!({"Config": blob_name(&manifest.config.digest), "RepoTags": names(root), "Layers": layers}),
-            )
+            // An image without a name has no list, as in Docker's archives.
+            let names: Vec<String> = self.names(root).iter().map(Reference::familiar).collect();
+            let tags = if names.is_empty() { Value::Null } else { json!(names) };
+            Ok(json!({"Config": blob_name(&manifest.config.digest), "RepoTags": tags, "Layers": layers}))
         };
         roots.iter().map(image).collect()
+    }
+
+    /// What loaders older than `manifest.json` read, and scripts still do: the topmost layer of each name.
+    fn repositories(&self, roots: &[Root]) -> Result<Value> {
+        let mut repositories = serde_json::Map::new();
+        for root in roots {
+            let Some(top) = self.manifest_of(&root.descriptor)?.layers.last() else { continue };
+            for name in self.names(root) {
+                let tag = name.tag().unwrap_or("latest").to_owned();
+                let tags = repositories.entry(name.familiar_repository()).or_insert_with(|| json!({}));
+                tags[tag] = top.digest.hex().into();
+            }
+        }
+        Ok(Value::Object(repositories))
+    }
+
+    fn names(&self, root: &Root) -> Vec<Reference> {
+        match &self.format {
+            ArchiveFormat::Docker { reference: Some(reference) } => vec![reference.clone()],
+            _ => root.names.clone(),
+        }
     }
 
     fn manifest_of(&self, descriptor: &Descriptor) -> Result<&Manifest> {
@@ -150,6 +125,19 @@ impl ArchiveWriter {
     }
 }
 
+fn entry(name: &str, size_bytes: u64) -> Entry {
+    Entry {
+        path: PathBuf::from(name),
+        kind: EntryKind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        size_bytes,
+        xattrs: Vec::new(),
+    }
+}
+
 impl Destination for ArchiveWriter {
     fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
         Ok(self.written.contains(&descriptor.digest))
@@ -160,6 +148,16 @@ impl Destination for ArchiveWriter {
             let mut reader = verified::Checked::new(descriptor, blob);
             self.append(&blob_name(&descriptor.digest), descriptor.size, &mut reader)?;
             reader.finish()?;
+        }
+        Ok(())
+    }
+
+    fn put_file(&mut self, descriptor: &Descriptor, file: &File) -> Result<()> {
+        if self.written.insert(descriptor.digest.clone()) {
+            verified::size(descriptor, file.metadata().during("look up", &self.path)?.len())?;
+            let entry = entry(&blob_name(&descriptor.digest), descriptor.size);
+            let copied = self.tar.append_with(&entry, |output| output.copy_from(file, descriptor.size));
+            copied.map_err(|error| self.refuse(error.to_string()))?;
         }
         Ok(())
     }
@@ -184,18 +182,11 @@ impl Destination for ArchiveWriter {
         if matches!(self.format, ArchiveFormat::Docker { .. }) {
             let manifest = self.docker_manifest(roots)?;
             self.append_json(MANIFEST_FILE, &manifest)?;
+            let repositories = self.repositories(roots)?;
+            self.append_json(REPOSITORIES_FILE, &repositories)?;
         }
         let Self { tar, path, .. } = *self;
-        match tar.finish().map_err(|error| Error::Format {
-            kind: KIND,
-            path: path.clone(),
-            reason: error.to_string(),
-        })? {
-            Sink::Stream(mut stream) => Ok(stream.flush().during("write", &path)?),
-            Sink::Staged(file) => {
-                file.name(&path)?;
-                Ok(atomic::sync_parent(&super::staged::folder_of(&path).join("any"))?)
-            }
-        }
+        let refuse = |reason| Error::Format { kind: KIND, path, reason };
+        tar.finish().map_err(|error| refuse(error.to_string()))?.finish()
     }
 }

@@ -39,7 +39,7 @@ struct Entry {
 
 /// An archive that images are read from.
 pub struct DockerArchiveSource {
-    files: Archive,
+    files: Box<dyn Files>,
     roots: Vec<Root>,
     /// The bytes of each image's manifest.
     manifests: HashMap<Digest, Vec<u8>>,
@@ -51,14 +51,14 @@ impl DockerArchiveSource {
     /// Opens an archive; `reference` chooses among its images. `scratch` is a folder that takes a compressed
     /// archive's uncompressed bytes.
     pub fn open(file: &Path, reference: Option<&Reference>, scratch: &Path) -> Result<Self> {
-        let mut source = Self::new(Archive::open(file, scratch)?)?;
+        let mut source = Self::new(Box::new(Archive::open(file, scratch)?))?;
         if let Some(reference) = reference {
             source.choose(reference)?;
         }
         Ok(source)
     }
 
-    pub(super) fn new(files: Archive) -> Result<Self> {
+    pub(super) fn new(files: Box<dyn Files>) -> Result<Self> {
         let roots = Vec::new();
         let mut source = Self { files, roots, manifests: HashMap::new(), blobs: HashMap::new() };
         let entries = source.entries()?;

@@ -19,13 +19,17 @@ mod files;
 mod layout;
 mod layout_writer;
 mod location;
+mod names;
+mod output;
 mod staged;
+mod stream;
 mod verified;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use carrack_content::ContentStore;
 use carrack_oci::{Descriptor, Reference};
 use carrack_sys::IoContext;
 
@@ -35,6 +39,7 @@ pub use docker_archive::DockerArchiveSource;
 pub use layout::LayoutSource;
 pub use layout_writer::LayoutWriter;
 pub use location::Location;
+pub use output::Output;
 
 use crate::{Error, Result};
 
@@ -86,10 +91,11 @@ pub trait Source: Send + Sync {
 }
 
 /// Opens whatever stands at `path`: a layout or image folder, a Docker archive or an OCI archive, compressed or not.
-pub fn open(path: &Path, scratch: &Path) -> Result<Box<dyn Source>> {
+/// The files of an archive that can only be read from start to end go into `content`.
+pub fn open(path: &Path, content: &ContentStore) -> Result<Box<dyn Source>> {
     if !path.is_dir() {
         let file = File::open(path).during("open", path)?;
-        return open_file(file, path, scratch);
+        return open_file(file, path, content);
     }
     match path.join(layout::LAYOUT_FILE).exists() {
         true => Ok(Box::new(LayoutSource::open(path, None)?)),
@@ -98,11 +104,21 @@ pub fn open(path: &Path, scratch: &Path) -> Result<Box<dyn Source>> {
 }
 
 /// Opens a Docker or OCI archive that is open already, such as standard input; `name` is for messages.
-pub fn open_file(file: File, name: &Path, scratch: &Path) -> Result<Box<dyn Source>> {
-    let archive = archive::Archive::from_file(file, name, scratch)?;
-    match archive.contains(docker_archive::MANIFEST_FILE) {
-        true => Ok(Box::new(DockerArchiveSource::new(archive)?)),
-        false => Ok(Box::new(LayoutSource::new(Box::new(archive), None)?)),
+pub fn open_file(file: File, name: &Path, content: &ContentStore) -> Result<Box<dyn Source>> {
+    if archive::is_plain(&file, name)? {
+        let archive = archive::Archive::of_plain(file, name)?;
+        let is_docker = archive.contains(docker_archive::MANIFEST_FILE);
+        return archive_source(Box::new(archive), is_docker);
+    }
+    let archive = stream::StreamedArchive::read(file, name, content)?;
+    let is_docker = archive.contains(docker_archive::MANIFEST_FILE);
+    archive_source(Box::new(archive), is_docker)
+}
+
+fn archive_source(files: Box<dyn files::Files>, is_docker: bool) -> Result<Box<dyn Source>> {
+    match is_docker {
+        true => Ok(Box::new(DockerArchiveSource::new(files)?)),
+        false => Ok(Box::new(LayoutSource::new(files, None)?)),
     }
 }
 
@@ -116,6 +132,11 @@ pub trait Destination: Send {
 
     /// Writes a config or layer; it is verified against the descriptor.
     fn put_blob(&mut self, descriptor: &Descriptor, blob: &mut dyn Read) -> Result<()>;
+
+    /// Writes a config or layer that a content store has as a file, and has verified.
+    fn put_file(&mut self, descriptor: &Descriptor, mut file: &File) -> Result<()> {
+        self.put_blob(descriptor, &mut file)
+    }
 
     /// Writes a manifest or index.
     fn put_manifest(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()>;

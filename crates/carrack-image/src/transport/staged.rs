@@ -37,6 +37,11 @@ impl StagedFile {
         Ok(Self { path, file })
     }
 
+    /// The file itself.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
     /// Syncs the file and names it; the name itself is durable when its folder is synced.
     pub fn name(self, target: &Path) -> Result<()> {
         self.file.sync_data().during("sync", &self.path)?;

@@ -26,6 +26,20 @@ impl<W: Write> Writer<W> {
 
     /// Writes an entry and its data; `data` must give exactly `entry.size_bytes`.
     pub fn append(&mut self, entry: &Entry, data: impl Read) -> Result<()> {
+        self.begin(entry)?;
+        let copied = io::copy(&mut data.take(entry.size_bytes), &mut self.out);
+        self.end(entry, copied.map_err(|source| Error::Write { source })?)
+    }
+
+    /// Writes an entry whose data `copy` puts straight to the stream below the buffer, returning how many they were:
+    /// the kernel can copy from file to file.
+    pub fn append_with(&mut self, entry: &Entry, copy: impl FnOnce(&mut W) -> io::Result<u64>) -> Result<()> {
+        self.begin(entry)?;
+        let copied = self.out.flush().and_then(|()| copy(self.out.get_mut()));
+        self.end(entry, copied.map_err(|source| Error::Write { source })?)
+    }
+
+    fn begin(&mut self, entry: &Entry) -> Result<()> {
         let records = pax_records(entry);
         if !records.is_empty() {
             let header = pax_header(entry, records.len() as u64);
@@ -33,9 +47,10 @@ impl<W: Write> Writer<W> {
             self.write(&records)?;
             self.pad(records.len() as u64)?;
         }
-        self.write(&header_of(entry))?;
-        let copied = io::copy(&mut data.take(entry.size_bytes), &mut self.out);
-        let copied = copied.map_err(|source| Error::Write { source })?;
+        self.write(&header_of(entry))
+    }
+
+    fn end(&mut self, entry: &Entry, copied: u64) -> Result<()> {
         if copied != entry.size_bytes {
             let reason =
                 format!("it became shorter while it was read: expected {}, got {copied}", entry.size_bytes);

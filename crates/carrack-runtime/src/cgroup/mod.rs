@@ -2,6 +2,7 @@
 //!
 //! A cgroup is created before the first process and deleted after the last one; both may be repeated.
 
+mod freezer;
 mod layout;
 mod v1;
 mod v2;
@@ -68,6 +69,13 @@ impl Cgroup {
             } else {
                 self.unsupported.push(controller);
             }
+        }
+        if layout.v2.is_none()
+            && let Some(hierarchy) = layout.v1_of("freezer")
+        {
+            let hierarchy = hierarchy.below(relative);
+            fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
+            self.v1.push(hierarchy);
         }
         if let Some(root) = &layout.v2 {
             self.v2 = Some(root.join(relative));
@@ -161,19 +169,6 @@ impl Cgroup {
         pids.sort_unstable_by_key(|pid| pid.as_raw_pid());
         pids.dedup();
         Ok(pids)
-    }
-
-    /// Stops all processes, or lets them go on.
-    pub fn freeze(&self, freeze: bool) -> Result<()> {
-        if let Some(folder) = &self.v2 {
-            return write(folder, "cgroup.freeze", if freeze { "1" } else { "0" });
-        }
-        match self.v1.iter().find(|hierarchy| hierarchy.has("freezer")) {
-            Some(hierarchy) => {
-                write(&hierarchy.folder, "freezer.state", if freeze { "FROZEN" } else { "THAWED" })
-            }
-            None => Err(Error::spec("cannot freeze: expected a freezer cgroup, got none")),
-        }
     }
 
     /// Whether the kernel killed a process of this cgroup for want of memory.

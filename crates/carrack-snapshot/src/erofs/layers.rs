@@ -185,7 +185,9 @@ fn copy(tar: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
         match tar.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
-                writer.write_all(&buffer[..count]).map_err(|source| carrack_layer::Error::Write { source })?;
+                writer
+                    .write_all(&buffer[..count])
+                    .map_err(|source| carrack_layer::Error::Write { source })?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(source) => return Err(carrack_layer::Error::Read { source }.into()),
@@ -215,7 +217,8 @@ fn write_index(
 
 /// How the root of an index looks, if the layer has described it.
 fn root_of(index: &Path) -> Result<Option<RootFolder>> {
-    let mut reader = Reader::open(File::open(index).during("open", index)?).map_err(carrack_layer::Error::from)?;
+    let mut reader =
+        Reader::open(File::open(index).during("open", index)?).map_err(carrack_layer::Error::from)?;
     let mut bytes = Vec::new();
     reader.inode(reader.root(), &mut bytes).map_err(carrack_layer::Error::from)?;
     let record = carrack_erofs::Record(&bytes);

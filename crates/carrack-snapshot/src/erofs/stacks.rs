@@ -37,9 +37,7 @@ impl Stacks {
     pub fn mount(&self, mut lowers: Vec<ImageMount>, active: Option<&PathBuf>) -> Mount {
         match active {
             None if lowers.len() == 1 => Mount::Image(lowers.remove(0)),
-            Some(active) if lowers.is_empty() => {
-                Mount::Bind { source: files_of(active), read_only: false }
-            }
+            Some(active) if lowers.is_empty() => Mount::Bind { source: files_of(active), read_only: false },
             active => Mount::Overlay {
                 lowers: lowers.into_iter().map(Lower::Image).collect(),
                 upper: active.map(|active| files_of(active)),
@@ -61,7 +59,8 @@ impl Stacks {
         let visible = &record.layers[..stack.len()];
         let mut lowers = Vec::with_capacity(above + 1);
         for layer in &visible[..above] {
-            let shares = self.shares.as_ref().map(|folder| folder.join(format!("layer-{}", file_name(&layer.0))));
+            let shares =
+                self.shares.as_ref().map(|folder| folder.join(format!("layer-{}", file_name(&layer.0))));
             lowers.push(ImageMount { index: layers.index(layer), devices: vec![layers.tar(layer)], shares });
         }
         if let Some(id) = stack.get(above) {

@@ -7,8 +7,10 @@ use carrack_engine::BuildRequest;
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
+use super::pull_policy::Policy;
+use super::registry_flags::RegistryFlags;
 use super::{Command, container_flags};
-use crate::context::{self, Context};
+use crate::context::{self, Context, source_date_epoch};
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
 use crate::progress::Progress;
@@ -46,9 +48,18 @@ pub struct Build {
     /// Network of RUN: none, host or bridge
     #[arg(long, value_name = "NETWORK", default_value = "bridge")]
     network: String,
-    /// Pull base images even when they are here
-    #[arg(long)]
-    pull: bool,
+    /// When to pull base images: always (the flag alone), missing, newer, never
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "missing",
+        default_missing_value = "always",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pull: Policy,
+    #[command(flatten)]
+    registry: RegistryFlags,
     /// Date of the image and of newer files in its layers, in seconds since 1970
     #[arg(long, value_name = "SECONDS")]
     timestamp: Option<i64>,
@@ -65,7 +76,7 @@ pub struct Build {
 
 impl Command for Build {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let progress = Progress::new(self.quiet);
         let request = BuildRequest {
             tags: self.tag,
@@ -76,7 +87,7 @@ impl Command for Build {
             no_cache: self.no_cache,
             platform: self.platform.unwrap_or_else(Platform::host),
             network: container_flags::network(&self.network)?,
-            pull: self.pull,
+            pull: self.pull.into(),
             timestamp_unix: self.timestamp.map_or_else(source_date_epoch, |seconds| Ok(Some(seconds)))?,
             context: self.context,
         };
@@ -105,13 +116,4 @@ fn build_arg(text: &str) -> Option<(String, String)> {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => Some((text.to_owned(), context::variable(text)?)),
     }
-}
-
-/// The convention of reproducible-builds.org.
-fn source_date_epoch() -> Result<Option<i64>> {
-    let Some(text) = context::variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
-    let seconds = text.parse().map_err(|_| {
-        Failure::message(format!("invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970"))
-    })?;
-    Ok(Some(seconds))
 }

@@ -3,24 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use carrack_engine::{
-    Bind, ContainerId, ContainerRequest, Engine, HostSettings, Location, NetworkMode, PortBinding,
-    TmpfsMount, Ulimit,
+    Bind, ContainerId, ContainerRequest, Engine, Event, HostSettings, NetworkMode, PortBinding, TmpfsMount,
+    Ulimit,
 };
-use carrack_oci::Platform;
-use clap::{Args, ValueEnum};
+use carrack_oci::{Platform, Reference};
+use clap::Args;
 
-use crate::context;
+use super::pull_policy::Policy;
+use super::registry_flags::RegistryFlags;
+use crate::context::{self, Context};
 use crate::failure::{Failure, Result, invalid};
 use crate::progress::Progress;
 use crate::units;
-
-/// When `run` and `create` pull.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PullPolicy {
-    Always,
-    Missing,
-    Never,
-}
 
 #[derive(Args)]
 pub struct ContainerFlags {
@@ -129,9 +123,14 @@ pub struct ContainerFlags {
     /// Write the container's ID to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// When to pull the image
-    #[arg(long, value_enum, default_value = "missing")]
-    pull: PullPolicy,
+    /// When to pull the image: always, missing (not here), newer (the registry has another), never
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
+    pull: Policy,
+    /// Print nothing about pulling
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    registry: RegistryFlags,
     /// Which image of an index, as in linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
@@ -144,8 +143,13 @@ pub struct ContainerFlags {
 }
 
 impl ContainerFlags {
+    /// The stores, with what the flags say about registries.
+    pub fn engine(&mut self, context: &Context) -> Result<Engine> {
+        std::mem::take(&mut self.registry).apply(context).engine()
+    }
+
     /// Pulls the image where the policy says so, and creates the container.
-    pub fn create(self, engine: &Engine, foreground: bool) -> Result<ContainerId> {
+    pub fn create(mut self, engine: &Engine, foreground: bool) -> Result<ContainerId> {
         self.pull_image(engine)?;
         if let Some(file) = self.cidfile.as_ref().filter(|file| file.exists()) {
             return Err(Failure::message(format!("the file {} of --cidfile exists already", file.display())));
@@ -159,25 +163,22 @@ impl ContainerFlags {
         Ok(id)
     }
 
-    fn pull_image(&self, engine: &Engine) -> Result<()> {
-        let is_here = match engine.find_image(&self.image) {
-            Ok(found) => {
-                self.platform.as_ref().is_none_or(|wanted| wanted.distance(&found.record.platform).is_some())
-            }
-            Err(error) if error.is_no_such_image() => false,
-            Err(error) => return Err(error.into()),
-        };
-        let is_wanted = match self.pull {
-            PullPolicy::Always => true,
-            PullPolicy::Missing => !is_here,
-            PullPolicy::Never => false,
-        };
-        if is_wanted {
-            let location: Location = self.image.parse()?;
-            let progress = Progress::new(false);
-            let platform = self.platform.clone().unwrap_or_else(Platform::host);
-            engine.pull(&location, &platform, &|event| progress.observe(event))?;
-            progress.finish();
+    /// Makes sure that the image is here, and that its name means the one that was pulled.
+    fn pull_image(&mut self, engine: &Engine) -> Result<()> {
+        let progress = Progress::new(self.quiet);
+        let observer = |event: Event<'_>| progress.observe(event);
+        let pulled = engine.obtain(&self.image, self.platform.as_ref(), self.pull.into(), &observer)?;
+        let record = pulled.record;
+        if let Some(name) = record.reference.as_ref().filter(|_| pulled.is_new) {
+            let status = format!("Status: Downloaded newer image for {}", name.familiar());
+            observer(Event::Status(&status));
+        }
+        progress.finish();
+        // A short name may mean another image here than where it was pulled from.
+        let named = self.image.parse::<Reference>().map(Reference::or_latest).ok();
+        if named != record.reference && engine.find_image(&self.image)?.record.id() != record.id() {
+            self.image =
+                record.reference.as_ref().map_or_else(|| record.id().to_string(), Reference::familiar);
         }
         Ok(())
     }

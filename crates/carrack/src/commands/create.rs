@@ -20,8 +20,8 @@ pub struct Create {
 }
 
 impl Command for Create {
-    fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
+    fn run(mut self, context: &Context) -> Result<u8> {
+        let engine = self.flags.engine(context)?;
         let id = self.flags.create(&engine, false).map_err(Failure::of_run)?;
         print_line(id)?;
         Ok(0)

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::ExecRequest;
+use carrack_engine::{DetachKeys, ExecRequest};
 use clap::Args;
 
 use super::{Command, container_flags};
 use crate::context::Context;
 use crate::failure::Result;
-use crate::terminal;
+use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
   carrack exec web ps aux
@@ -27,6 +27,9 @@ pub struct Exec {
     /// Do not wait for the command
     #[arg(short, long)]
     detach: bool,
+    /// Keys that leave the session, as in ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
     /// Set a variable (NAME=value), or pass on the caller's (NAME)
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -63,6 +66,9 @@ impl Command for Exec {
         if self.detach {
             return Ok(0);
         }
-        terminal::attend(&session, self.interactive, self.tty)
+        terminal::attend(
+            &session,
+            Attendance { detach_keys: self.detach_keys, ..Attendance::new(self.interactive, self.tty) },
+        )
     }
 }

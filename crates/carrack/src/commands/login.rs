@@ -1,11 +1,11 @@
 //! `carrack login`
 
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
 
 use clap::Args;
 
 use super::Command;
+use super::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -32,9 +32,8 @@ pub struct Login {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// File to keep the credentials in
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry_flags: RegistryFlags,
 }
 
 impl Command for Login {
@@ -48,7 +47,7 @@ impl Command for Login {
             (None, true) => password_from_stdin()?,
             (None, false) => prompt_password()?,
         };
-        context.with_auth_file(self.authfile).engine()?.login(&self.registry, &username, &password)?;
+        self.registry_flags.apply(context).engine()?.login(&self.registry, &username, &password)?;
         print_line("Login Succeeded")?;
         Ok(0)
     }

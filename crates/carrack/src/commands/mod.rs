@@ -1,26 +1,38 @@
 //! The commands, one file each: arguments are turned into one call of the engine, its result into output.
 
+mod attach;
 mod build;
 mod builder;
+mod commit;
 mod completion;
 mod container_flags;
+mod container_prune;
 mod create;
 mod exec;
+mod export;
+mod history;
 mod images;
 mod import;
 mod inspect;
 mod kill;
+mod load;
 mod login;
 mod logout;
 mod logs;
 mod manual;
+mod port;
 mod ps;
 mod pull;
+mod pull_policy;
 mod push;
 mod registry;
+mod registry_flags;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -40,7 +52,9 @@ pub trait Command: clap::Args {
 
 /// Every command that stands directly behind `carrack`, by name.
 pub const ALL: &[Entry] = &[
+    entry::<attach::Attach>("attach", "Connect with a running container", attach::EXAMPLES),
     entry::<build::Build>("build", "Build an image from a Dockerfile", build::EXAMPLES),
+    entry::<commit::Commit>("commit", "Make an image of what a container has changed", commit::EXAMPLES),
     entry::<completion::Completion>(
         "completion",
         "Print the completion script of a shell",
@@ -48,20 +62,27 @@ pub const ALL: &[Entry] = &[
     ),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
+    entry::<export::Export>("export", "Write the files of a container as a tar", export::EXAMPLES),
+    entry::<history::History>("history", "Show how each layer of an image came to be", history::EXAMPLES),
     entry::<images::Images>("images", "List images", images::EXAMPLES),
     entry::<import::Import>("import", "Make an image of a tar of a root filesystem", import::EXAMPLES),
     entry::<inspect::Inspect>("inspect", "Show all details of containers and images", inspect::EXAMPLES),
     entry::<kill::Kill>("kill", "Send a signal to running containers", kill::EXAMPLES),
+    entry::<load::Load>("load", "Load images from an archive or layout", load::EXAMPLES),
     entry::<login::Login>("login", "Keep the credentials of a registry", login::EXAMPLES),
     entry::<logout::Logout>("logout", "Forget the credentials of a registry", ""),
     entry::<logs::Logs>("logs", "Show what a container has printed", logs::EXAMPLES),
     entry::<manual::Manual>("manual", "Write the manual pages into a folder", ""),
+    entry::<port::Port>("port", "Show the published ports of a container", port::EXAMPLES),
     entry::<ps::Ps>("ps", "List containers", ps::EXAMPLES),
     entry::<pull::Pull>("pull", "Fetch an image from a registry, layout or archive", pull::EXAMPLES),
     entry::<push::Push>("push", "Send an image to a registry, layout or archive", push::EXAMPLES),
+    entry::<rename::Rename>("rename", "Give a container another name", rename::EXAMPLES),
+    entry::<restart::Restart>("restart", "Stop containers and start them again", restart::EXAMPLES),
     entry::<rm::Rm>("rm", "Remove containers", rm::EXAMPLES),
     entry::<rmi::Rmi>("rmi", "Remove images", rmi::EXAMPLES),
     entry::<run::Run>("run", "Run a command in a new container", run::EXAMPLES),
+    entry::<save::Save>("save", "Save images to an archive", save::EXAMPLES),
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
     entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
@@ -75,6 +96,9 @@ pub const IMAGE_INSPECT: Entry = entry::<inspect::ImageInspect>("inspect", "Show
 /// `carrack container inspect`
 pub const CONTAINER_INSPECT: Entry =
     entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");
+/// `carrack container prune`
+pub const CONTAINER_PRUNE: Entry =
+    entry::<container_prune::Prune>("prune", "Remove all containers that do not run", "");
 /// `carrack builder prune`
 pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
 /// `carrack registry serve`

@@ -1,12 +1,12 @@
 //! `carrack pull`
 
-use std::path::PathBuf;
-
-use carrack_engine::Location;
+use carrack_engine::{Event, Location};
 use carrack_oci::Platform;
 use clap::Args;
 
 use super::Command;
+use super::pull_policy::Policy;
+use super::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
@@ -15,6 +15,7 @@ use crate::progress::Progress;
 pub const EXAMPLES: &str = "Examples:
   carrack pull registry.example/team/app:1.2
   carrack pull --platform linux/arm64 registry.example/team/app
+  carrack pull --policy newer registry.example/team/app
   carrack pull oci:./layout:1.2
   carrack pull docker-archive:./app.tar";
 
@@ -30,19 +31,30 @@ pub struct Pull {
     /// Which image of an index, as in linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    /// When to fetch: always, missing (not here), newer (the registry has another), never
+    #[arg(long, value_name = "POLICY", default_value = "always")]
+    policy: Policy,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Pull {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let platform = self.platform.unwrap_or_else(Platform::host);
         for image in &self.images {
             let location: Location = image.parse()?;
             let progress = Progress::new(self.quiet);
-            let pulled = engine.pull(&location, &platform, &|event| progress.observe(event))?;
+            let observer = |event: Event<'_>| progress.observe(event);
+            let pulled = match &location {
+                Location::Registry(reference) => {
+                    // With docker:// it is a full name, and stands for nothing else.
+                    let is_full = image.starts_with("docker://");
+                    let name = if is_full { reference.to_string() } else { image.clone() };
+                    engine.obtain(&name, Some(&platform), self.policy.into(), &observer)?
+                }
+                local => engine.pull(local, &platform, &observer)?,
+            };
             progress.finish();
             let record = &pulled.record;
             if self.quiet {

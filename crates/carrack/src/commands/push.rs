@@ -6,6 +6,7 @@ use carrack_engine::Location;
 use clap::Args;
 
 use super::Command;
+use super::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -33,14 +34,13 @@ pub struct Push {
     /// Write the digest of the pushed manifest to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Push {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let destination: Location = self.destination.as_ref().unwrap_or(&self.image).parse()?;
         let progress = Progress::new(self.quiet);
         let digest = engine.push(&self.image, &destination, &|event| progress.observe(event))?;

@@ -1,13 +1,14 @@
 //! `carrack run`
 
-use clap::Args;
+use carrack_engine::DetachKeys;
+use clap::{ArgAction, Args};
 
 use super::Command;
 use super::container_flags::ContainerFlags;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
-use crate::terminal;
+use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
   carrack run --rm -it debian:bookworm bash
@@ -22,6 +23,12 @@ pub struct Run {
     /// Leave the container running, and print its ID
     #[arg(short, long)]
     detach: bool,
+    /// Keys that leave the session, as in ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+    /// Pass signals on to the container
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    sig_proxy: bool,
     #[command(flatten)]
     flags: ContainerFlags,
 }
@@ -33,15 +40,17 @@ impl Command for Run {
 }
 
 impl Run {
-    fn run_container(self, context: &Context) -> Result<u8> {
-        let engine = context.engine()?;
+    fn run_container(mut self, context: &Context) -> Result<u8> {
+        let engine = self.flags.engine(context)?;
         let (interactive, tty) = (self.flags.interactive, self.flags.tty);
+        let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
         let id = self.flags.create(&engine, !self.detach)?;
         let session = engine.start_new(&id)?;
         if self.detach {
             print_line(&id)?;
             return Ok(0);
         }
-        terminal::attend(&session, interactive, tty)
+        let attendance = Attendance::new(interactive, tty);
+        terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance })
     }
 }

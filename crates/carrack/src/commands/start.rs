@@ -1,12 +1,13 @@
 //! `carrack start`
 
-use clap::Args;
+use carrack_engine::DetachKeys;
+use clap::{ArgAction, Args};
 
 use super::Command;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
-use crate::terminal;
+use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
   carrack start web
@@ -24,6 +25,12 @@ pub struct Start {
     /// Connect standard input
     #[arg(short, long, requires = "attach")]
     interactive: bool,
+    /// Keys that leave the session, as in ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS", requires = "attach")]
+    detach_keys: Option<DetachKeys>,
+    /// Pass signals on to the container
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", requires = "attach")]
+    sig_proxy: bool,
 }
 
 impl Command for Start {
@@ -35,7 +42,9 @@ impl Command for Start {
             };
             let record = engine.find_container(container)?.record;
             let session = engine.start(&record.id)?;
-            return terminal::attend(&session, self.interactive, record.program.tty);
+            let attendance = Attendance::new(self.interactive, record.program.tty);
+            let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
+            return terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance });
         }
         super::for_each(&self.containers, |container| {
             engine.start(&engine.find_container(container)?.record.id)?;

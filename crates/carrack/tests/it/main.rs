@@ -1,6 +1,9 @@
 //! The real binary, as users have it: real mounts, namespaces and networks, in a store of its own for each test.
 
 mod architecture;
+mod archives;
 mod cli;
 mod kit;
+mod policy;
+mod registries;
 mod registry;

@@ -11,12 +11,14 @@ use carrack_testkit::Store;
 #[allow(dead_code, reason = "each suite uses its own part of the kit")]
 mod kit;
 
+mod commit;
 mod crash;
 mod flags;
 mod isolation;
 mod lifecycle;
 mod limits;
 mod network;
+mod upkeep;
 
 /// A script that runs until it is asked to end, and then ends with 7.
 const UNTIL_TERM: &str = "trap 'exit 7' TERM; echo ready; sleep 1000 & wait";

@@ -1,0 +1,98 @@
+//! Freezing a running container for the length of an operation.
+//!
+//! Invariant: a container is frozen only while a process holds the lock, or a file says that it may be; whoever finds
+//! the file and can take the lock thaws the container, so that a killed command leaves no container that stands still.
+//!
+//! ```text
+//! RUNROOT/containers/<id>/
+//!   freeze.lock    held while somebody has the container frozen
+//!   frozen         it may be frozen: written before, removed after
+//! ```
+
+use std::path::PathBuf;
+
+use carrack_container::{Container, ContainerId, Status};
+use carrack_runtime::cgroup::Cgroup;
+use carrack_sys::IoContext;
+use carrack_sys::atomic::{self, Durability};
+use carrack_sys::lock::Lock;
+use carrack_sys::signals::SignalFd;
+use rustix::process::Signal;
+
+use crate::{Engine, Error, Result, sandbox};
+
+/// Signals that end a command; they wait until the container goes on.
+const ENDING: [Signal; 3] = [Signal::HUP, Signal::INT, Signal::TERM];
+
+/// A container that stands still; dropped, it goes on.
+pub(crate) struct Frozen {
+    cgroup: Cgroup,
+    marker: PathBuf,
+    _lock: Lock,
+    /// Dropped last: a signal that has come meanwhile then acts.
+    _signals: SignalFd,
+}
+
+impl Engine {
+    /// Freezes a running container; `None` when it does not run (any more).
+    pub(crate) fn freeze(&self, container: &Container) -> Result<Option<Frozen>> {
+        let id = &container.record.id;
+        let signals = SignalFd::new(&ENDING.map(Signal::as_raw)).during("block", "signals")?;
+        if !self.runs(id)? {
+            return Ok(None);
+        }
+        let lock = Lock::exclusive(&self.containers.run_folder(id).join("freeze.lock"))?;
+        let marker = self.frozen_marker(id);
+        atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
+        let cgroup = Cgroup::open(&sandbox::cgroup_path(id.as_str()))?;
+        let frozen = Frozen { cgroup, marker, _lock: lock, _signals: signals };
+        match frozen.cgroup.freeze() {
+            Ok(()) => Ok(Some(frozen)),
+            Err(_) if !self.runs(id)? => Ok(None),
+            Err(error) => Err(Error::refused(
+                with_cause(&error),
+                "go on without it, at the risk of half-written files: --pause=false",
+            )),
+        }
+    }
+
+    /// Lets a container go on whose freezer was killed.
+    pub(crate) fn thaw_abandoned(&self, container: &Container) -> Result<()> {
+        let id = &container.record.id;
+        let marker = self.frozen_marker(id);
+        if container.state.status != Status::Running || !marker.exists() {
+            return Ok(());
+        }
+        let Some(_lock) = Lock::try_exclusive(&self.containers.run_folder(id).join("freeze.lock"))? else {
+            return Ok(());
+        };
+        Cgroup::open(&sandbox::cgroup_path(id.as_str()))?.thaw()?;
+        Ok(atomic::remove_file(&marker)?)
+    }
+
+    fn runs(&self, id: &ContainerId) -> Result<bool> {
+        Ok(self.containers.get(id)?.state.status == Status::Running)
+    }
+
+    fn frozen_marker(&self, id: &ContainerId) -> PathBuf {
+        self.containers.run_folder(id).join("frozen")
+    }
+}
+
+/// An error with its causes as one text.
+fn with_cause(error: &carrack_runtime::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A cgroup that is gone has nobody to thaw. Otherwise the next command tries again: the marker stays.
+        match self.cgroup.thaw() {
+            Err(error) if self.cgroup.processes().is_ok_and(|processes| !processes.is_empty()) => {
+                tracing::warn!(%error, "the container may stand still until the next command");
+            }
+            _ => drop(atomic::remove_file(&self.marker)),
+        }
+    }
+}
