@@ -53,7 +53,9 @@ impl Engine {
 
     fn mark(&self, stores: &[&dyn Snapshots]) -> Result<Marked> {
         let mut marked = Marked::default();
-        let mut tops = self.kept_snapshots()?;
+        let kept = self.kept_snapshots()?;
+        marked.blobs.extend(kept.values().map(|layer| layer.0.clone()));
+        let mut tops: BTreeSet<ChainId> = kept.into_keys().collect();
         let keys = self.containers.list()?.into_iter().map(|container| container.record.snapshot.parse());
         marked.snapshots.keys = keys.collect::<Result<_, KeyError>>()?;
         for record in self.images.list()? {

@@ -9,7 +9,7 @@ use carrack_oci::{Descriptor, Reference};
 use carrack_sys::IoContext;
 
 use crate::registries::Places;
-use crate::{Engine, Result};
+use crate::{Engine, Error, Result};
 
 /// An opened place that has an image.
 pub(crate) enum Origin {
@@ -65,6 +65,16 @@ impl Origin {
                 places.fetch(&mut |client, reference| client.manifest(reference.repository(), descriptor))
             }
             Self::Local { source, .. } => Ok(source.manifest(descriptor)?),
+        }
+    }
+
+    /// Opens a blob of this machine.
+    pub(crate) fn local_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        match self {
+            Self::Registry(_) => {
+                Err(Error::refused("a registry is no place of this machine", "pull it first"))
+            }
+            Self::Local { source, .. } => Ok(source.blob(descriptor)?),
         }
     }
 

@@ -27,7 +27,8 @@ use crate::folders::{Folders, files_of};
 use crate::record::Record;
 use crate::snapshotter::Content;
 use crate::{
-    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, Snapshots, Snapshotter, Unpacked,
+    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter,
+    Unpacked,
 };
 
 mod layers;
@@ -220,6 +221,20 @@ impl Snapshotter for ErofsSnapshotter {
 
     fn usage(&self, id: &ChainId) -> Result<Usage> {
         Ok(self.folders.committed_record(id)?.usage.map(Usage::from).unwrap_or_default())
+    }
+
+    fn active_usage(&self, key: &SnapshotKey) -> Result<Usage> {
+        self.folders.active_usage(key)
+    }
+
+    fn disk_bytes(&self, name: &SnapshotName) -> Result<u64> {
+        match name {
+            SnapshotName::Committed(id) => match self.folders.committed_record(id)?.layers.first() {
+                Some(layer) => self.layers.disk_bytes(layer),
+                None => Ok(0),
+            },
+            SnapshotName::Key(_) => self.folders.disk_bytes(name),
+        }
     }
 
     fn list(&self) -> Result<Vec<SnapshotInfo>> {

@@ -14,6 +14,7 @@
 //! Invariant: a folder below `committed/` is complete and synced, one below `active/` is complete: both are made in
 //! `staging/` and renamed. A crash leaves nothing but folders in `staging/`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +23,9 @@ use carrack_oci::{ChainId, Digest};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
 use carrack_sys::rooted::Root;
+use carrack_sys::tree::Usage;
 use carrack_sys::{IoContext, tree};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, renameat_with, statat};
 use rustix::io::Errno;
 
 use crate::record::Record;
@@ -234,6 +236,32 @@ impl Folders {
             tree::remove_tree(&self.root.join("staging").join(name))?;
         }
         Ok(())
+    }
+
+    /// What is in the files folder of an active snapshot.
+    pub fn active_usage(&self, key: &SnapshotKey) -> Result<Usage> {
+        match self.active_record(key)?.is_view {
+            true => Ok(Usage::default()),
+            false => Ok(tree::usage(&Root::open(&files_of(&self.active(key)))?)?),
+        }
+    }
+
+    /// The blocks of all that is in a snapshot's folder.
+    pub fn disk_bytes(&self, name: &SnapshotName) -> Result<u64> {
+        let folder = match name {
+            SnapshotName::Committed(id) => self.committed(id),
+            SnapshotName::Key(key) => self.active(key),
+        };
+        let (mut blocks, mut seen) = (0, HashSet::new());
+        tree::walk(&Root::open(&folder)?, |place| {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let stat = statat(place.folder(), place.name(), flags).during("examine", place.path())?;
+            if stat.st_nlink == 1 || seen.insert(stat.st_ino) {
+                blocks += u64::try_from(stat.st_blocks).unwrap_or_default();
+            }
+            Ok::<_, carrack_sys::Error>(true)
+        })?;
+        Ok(blocks * 512)
     }
 
     /// All snapshots; each before its parent.

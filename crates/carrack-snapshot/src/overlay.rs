@@ -26,7 +26,8 @@ use crate::mount::Lower;
 use crate::record::Record;
 use crate::snapshotter::{Content, UnpackedFiles};
 use crate::{
-    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, Snapshots, Snapshotter, Unpacked,
+    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter,
+    Unpacked,
 };
 
 /// A store of snapshots on a file system that overlayfs can use.
@@ -208,6 +209,14 @@ impl Snapshotter for OverlaySnapshotter {
             Some(usage) => Ok(usage.into()),
             None => Ok(tree::usage(&Root::open(&self.files(id))?)?),
         }
+    }
+
+    fn active_usage(&self, key: &SnapshotKey) -> Result<Usage> {
+        self.folders.active_usage(key)
+    }
+
+    fn disk_bytes(&self, name: &SnapshotName) -> Result<u64> {
+        self.folders.disk_bytes(name)
     }
 
     fn list(&self) -> Result<Vec<SnapshotInfo>> {

@@ -48,6 +48,12 @@ pub trait Snapshotter: Send + Sync {
     /// What a committed snapshot itself holds, without its parents.
     fn usage(&self, id: &ChainId) -> Result<Usage>;
 
+    /// What an active snapshot has changed so far; nothing for a view.
+    fn active_usage(&self, key: &SnapshotKey) -> Result<Usage>;
+
+    /// What a snapshot takes on disk without its parents, as the file system counts blocks.
+    fn disk_bytes(&self, name: &SnapshotName) -> Result<u64>;
+
     /// All snapshots; each before its parent.
     fn list(&self) -> Result<Vec<SnapshotInfo>>;
 }

@@ -24,11 +24,12 @@ use crate::folders::{Folders, Staged, files_of};
 use crate::overlay::unpack_files;
 use crate::record::Record;
 use crate::{
-    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, Snapshots, Snapshotter, Unpacked,
+    Kept, LayerUnpacker, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter,
+    Unpacked,
 };
 
 mod changes;
-mod merge;
+pub(crate) mod merge;
 
 /// A store of snapshots on any file system.
 #[derive(Debug)]
@@ -101,9 +102,8 @@ impl LayerUnpacker for VfsSnapshotter {
         let visible = parent.filter(|_| !unpacked.applied.is_opaque);
         self.copy_parent(&staged, visible)?;
         let layer = Root::open(&unpacked.staged.files())?;
-        let below = visible.map(|id| Root::open(&self.files(id))).transpose()?;
         let target = Root::open(&staged.files())?;
-        merge::merge(&layer, &unpacked.applied.implicit_dirs, below.as_ref(), &target)?;
+        merge::merge(&layer, &unpacked.applied.implicit_dirs, &target)?;
         record.write(&staged.path, Durability::Volatile)?;
         self.folders.sync_data()?;
         self.folders.name_committed(&staged.path, id)?;
@@ -180,6 +180,19 @@ impl Snapshotter for VfsSnapshotter {
 
     fn usage(&self, id: &ChainId) -> Result<Usage> {
         Ok(self.folders.committed_record(id)?.usage.map(Usage::from).unwrap_or_default())
+    }
+
+    fn active_usage(&self, key: &SnapshotKey) -> Result<Usage> {
+        let record = self.folders.active_record(key)?;
+        if record.is_view {
+            return Ok(Usage::default());
+        }
+        let changes = self.changes_of(key, &record)?;
+        Ok(tree::usage(&Root::open(&changes.files())?)?)
+    }
+
+    fn disk_bytes(&self, name: &SnapshotName) -> Result<u64> {
+        self.folders.disk_bytes(name)
     }
 
     fn list(&self) -> Result<Vec<SnapshotInfo>> {

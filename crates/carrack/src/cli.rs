@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -81,6 +81,12 @@ const GROUPS: [Group; 4] = [
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
     },
+    Group {
+        name: "snapshot",
+        about: "Manage snapshots of file systems",
+        entries: snapshot_group,
+        augment: |command| with_entries(command, snapshot_group()),
+    },
 ];
 
 fn with_entries(command: clap::Command, entries: Vec<Entry>) -> clap::Command {
@@ -96,7 +102,8 @@ fn find(name: &str) -> Entry {
 fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
     let same = ["build", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
-    renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
+    let own = [commands::IMAGE_INSPECT, commands::IMAGE_MOUNT, commands::IMAGE_UNMOUNT];
+    renamed.into_iter().chain(same).chain(own).collect()
 }
 
 fn container_group() -> Vec<Entry> {
@@ -114,6 +121,10 @@ fn container_group() -> Vec<Entry> {
 
 fn builder_group() -> Vec<Entry> {
     vec![commands::BUILDER_PRUNE, find("build")]
+}
+
+fn snapshot_group() -> Vec<Entry> {
+    commands::SNAPSHOT.to_vec()
 }
 
 fn registry_group() -> Vec<Entry> {

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -81,6 +82,15 @@ impl Layers {
     pub fn tar_bytes(&self, layer: &DiffId) -> Result<u64> {
         let size_bytes = self.content.size(&layer.0)?;
         size_bytes.ok_or_else(|| carrack_content::Error::NotFound { digest: layer.0.clone() }.into())
+    }
+
+    /// What tar and index take on disk.
+    pub fn disk_bytes(&self, layer: &DiffId) -> Result<u64> {
+        let mut blocks = 0;
+        for path in [self.index(layer), self.tar(layer)] {
+            blocks += fs::metadata(&path).during("examine", &path)?.blocks();
+        }
+        Ok(blocks * 512)
     }
 
     fn summary(&self, layer: &DiffId) -> Result<Option<Summary>> {

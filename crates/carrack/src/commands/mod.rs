@@ -11,6 +11,7 @@ mod create;
 mod exec;
 mod export;
 mod history;
+mod image_mount;
 mod images;
 mod import;
 mod inspect;
@@ -33,9 +34,11 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod snapshot;
 mod start;
 mod stop;
 mod tag;
+mod unpack;
 mod untag;
 mod version;
 mod wait;
@@ -86,6 +89,7 @@ pub const ALL: &[Entry] = &[
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
     entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
+    entry::<unpack::Unpack>("unpack", "Unpack an image into a folder", unpack::EXAMPLES),
     entry::<untag::Untag>("untag", "Take names from an image", ""),
     entry::<version::Version>("version", "Show the version", ""),
     entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
@@ -101,6 +105,22 @@ pub const CONTAINER_PRUNE: Entry =
     entry::<container_prune::Prune>("prune", "Remove all containers that do not run", "");
 /// `carrack builder prune`
 pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
+/// `carrack image mount`
+pub const IMAGE_MOUNT: Entry =
+    entry::<image_mount::Mount>("mount", "Mount images read only", image_mount::EXAMPLES);
+/// `carrack image unmount`
+pub const IMAGE_UNMOUNT: Entry = entry::<image_mount::Unmount>("unmount", "Unmount images", "");
+/// `carrack snapshot ...`
+pub const SNAPSHOT: [Entry; 8] = [
+    entry::<snapshot::Commit>("commit", "Make an active snapshot a committed one", ""),
+    entry::<snapshot::Diff>("diff", "Write the changes of a snapshot as a layer", ""),
+    entry::<snapshot::List>("ls", "List snapshots", ""),
+    entry::<snapshot::Mounts>("mounts", "Show how a snapshot is mounted, or mount it", ""),
+    entry::<snapshot::Prepare>("prepare", "Make a writable snapshot", ""),
+    entry::<snapshot::Remove>("rm", "Remove snapshots", ""),
+    entry::<snapshot::Usage>("usage", "Show what snapshots hold", ""),
+    entry::<snapshot::View>("view", "Make a read-only snapshot", ""),
+];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =
     entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);
