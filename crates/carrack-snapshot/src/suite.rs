@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use carrack_content::ContentStore;
 use carrack_layer::DiffOptions;
 use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{ChainId, Digest};
@@ -17,8 +18,8 @@ pub trait Store: Snapshotter + LayerUnpacker {}
 
 impl<S: Snapshotter + LayerUnpacker> Store for S {}
 
-/// A check and its name.
-pub type Check = (&'static str, fn(&dyn Store));
+/// A check and its name. It gets a store, and the content store that this one has its tars in.
+pub type Check = (&'static str, fn(&dyn Store, &ContentStore));
 
 /// All checks.
 pub const CHECKS: &[Check] = &[
@@ -50,8 +51,10 @@ pub fn entry(path: &str) -> Entry {
 }
 
 /// Commits an active snapshot with the layer of its changes.
-fn commit(store: &dyn Store, key: &SnapshotKey, id: &ChainId) -> crate::Result<()> {
-    let summary = store.diff(key, &DiffOptions::default(), &mut io::sink())?;
+fn commit(store: &dyn Store, tars: &ContentStore, key: &SnapshotKey, id: &ChainId) -> crate::Result<()> {
+    let mut writer = tars.writer()?;
+    let summary = store.diff(key, &DiffOptions::default(), &mut writer)?;
+    writer.commit()?;
     store.commit(key, id, &summary.diff_id)
 }
 
@@ -77,7 +80,7 @@ fn chain_id(text: &str) -> ChainId {
 /// Unpacks and stacks one layer; its id is that of `name`.
 fn add_layer(store: &dyn Store, parent: Option<&ChainId>, name: &str, entries: &[Entry]) -> ChainId {
     let id = chain_id(name);
-    let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice()).unwrap();
+    let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice(), None).unwrap();
     store.stack(unpacked, parent, &id).unwrap();
     id
 }
@@ -105,7 +108,7 @@ fn content(store: &dyn Store, id: &ChainId) -> Vec<String> {
     names
 }
 
-fn commit_and_build_on(store: &dyn Store) {
+fn commit_and_build_on(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["etc/", "etc/hosts", "etc/passwd"]));
     let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
     root.at("etc/new").unwrap().create_file(0o600).unwrap();
@@ -113,14 +116,14 @@ fn commit_and_build_on(store: &dyn Store) {
     assert_eq!(shown(&root), ["etc", "etc/new", "etc/passwd"]);
     drop(root);
     let child = chain_id("child");
-    commit(store, &key("work"), &child).unwrap();
+    commit(store, tars, &key("work"), &child).unwrap();
     assert!(store.contains(&child).unwrap());
     assert_eq!(content(store, &child), ["etc", "etc/new", "etc/passwd"]);
     assert_eq!(content(store, &base), ["etc", "etc/hosts", "etc/passwd"], "the parent is as it was");
     store.prepare(&key("work"), Some(&child)).unwrap();
 }
 
-fn prepare_on_nothing(store: &dyn Store) {
+fn prepare_on_nothing(store: &dyn Store, tars: &ContentStore) {
     let root = store.prepare(&key("scratch"), None).unwrap().open_root().unwrap();
     assert!(shown(&root).is_empty());
     root.create_dir_all("a/b", 0o755).unwrap();
@@ -129,45 +132,45 @@ fn prepare_on_nothing(store: &dyn Store) {
     assert_eq!(shown(&again), ["a", "a/b"], "it can be mounted again");
     assert_eq!(again.metadata("/").unwrap().unwrap().mode, 0o755);
     drop(again);
-    commit(store, &key("scratch"), &chain_id("scratch")).unwrap();
+    commit(store, tars, &key("scratch"), &chain_id("scratch")).unwrap();
     assert_eq!(content(store, &chain_id("scratch")), ["a", "a/b"]);
 }
 
-fn view_is_read_only(store: &dyn Store) {
+fn view_is_read_only(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["file"]));
     let root = store.view(&key("view"), &base).unwrap().open_root().unwrap();
     assert_eq!(shown(&root), ["file"]);
     assert!(root.at("new").unwrap().create_file(0o600).is_err());
     assert!(root.at("file").unwrap().remove().is_err());
     assert!(root.at("file").unwrap().set_mode(0o777).is_err());
-    assert!(matches!(commit(store, &key("view"), &chain_id("x")), Err(Error::ReadOnly { .. })));
+    assert!(matches!(commit(store, tars, &key("view"), &chain_id("x")), Err(Error::ReadOnly { .. })));
 }
 
-fn keys_are_exclusive(store: &dyn Store) {
+fn keys_are_exclusive(store: &dyn Store, tars: &ContentStore) {
     store.prepare(&key("one"), None).unwrap();
     assert!(matches!(store.prepare(&key("one"), None), Err(Error::Exists { .. })));
     store.discard(&key("one")).unwrap();
     store.prepare(&key("one"), None).unwrap();
-    commit(store, &key("one"), &chain_id("one")).unwrap();
+    commit(store, tars, &key("one"), &chain_id("one")).unwrap();
     store.prepare(&key("one"), None).unwrap();
 }
 
-fn absent_snapshots(store: &dyn Store) {
+fn absent_snapshots(store: &dyn Store, tars: &ContentStore) {
     let absent = chain_id("absent");
     assert!(!store.contains(&absent).unwrap());
     assert!(matches!(store.prepare(&key("a"), Some(&absent)), Err(Error::NotFound { .. })));
     assert!(matches!(store.view(&key("a"), &absent), Err(Error::NotFound { .. })));
     assert!(matches!(store.usage(&absent), Err(Error::NotFound { .. })));
     assert!(matches!(store.mount(&key("a")), Err(Error::NotActive { .. })));
-    assert!(matches!(commit(store, &key("a"), &absent), Err(Error::NotActive { .. })));
-    let unpacked = store.unpack(&key("layer"), &mut layer(&[]).as_slice()).unwrap();
+    assert!(matches!(commit(store, tars, &key("a"), &absent), Err(Error::NotActive { .. })));
+    let unpacked = store.unpack(&key("layer"), &mut layer(&[]).as_slice(), None).unwrap();
     assert!(matches!(store.stack(unpacked, Some(&absent), &chain_id("b")), Err(Error::NotFound { .. })));
     store.discard(&key("a")).unwrap();
     store.remove(&absent).unwrap();
     assert!(store.list().unwrap().is_empty());
 }
 
-fn removal_keeps_parents(store: &dyn Store) {
+fn removal_keeps_parents(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["a"]));
     let top = add_layer(store, Some(&base), "top", &paths(&["b"]));
     store.prepare(&key("work"), Some(&top)).unwrap();
@@ -182,10 +185,12 @@ fn removal_keeps_parents(store: &dyn Store) {
     assert!(store.list().unwrap().is_empty());
 }
 
-fn unpack_then_stack(store: &dyn Store) {
+fn unpack_then_stack(store: &dyn Store, _tars: &ContentStore) {
     let mut unpacked: Vec<_> = ["three", "two", "one"]
         .into_iter()
-        .map(|name| store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice()).unwrap())
+        .map(|name| {
+            store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice(), None).unwrap()
+        })
         .collect();
     let mut parent = None;
     for name in ["one", "two", "three"] {
@@ -193,13 +198,13 @@ fn unpack_then_stack(store: &dyn Store) {
         store.stack(unpacked.pop().unwrap(), parent.as_ref(), &id).unwrap();
         parent = Some(id);
     }
-    store.sync().unwrap();
     let top = parent.unwrap();
+    store.seal(&top).unwrap();
     assert_eq!(content(store, &top), ["one", "same", "three", "two"]);
     assert_eq!(store.usage(&top).unwrap(), crate::Usage { size_bytes: 9, inodes: 2 });
 }
 
-fn whiteouts(store: &dyn Store) {
+fn whiteouts(store: &dyn Store, _tars: &ContentStore) {
     let base =
         add_layer(store, None, "base", &paths(&["keep", "gone", "hidden/", "hidden/old", ".wh.never-there"]));
     assert_eq!(content(store, &base), ["gone", "hidden", "hidden/old", "keep"]);
@@ -208,7 +213,7 @@ fn whiteouts(store: &dyn Store) {
     assert_eq!(content(store, &top), ["hidden", "hidden/new", "keep"]);
 }
 
-fn opaque_root(store: &dyn Store) {
+fn opaque_root(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["old"]));
     let middle = add_layer(store, Some(&base), "middle", &paths(&[".wh..wh..opq", "new"]));
     let top = add_layer(store, Some(&middle), "top", &paths(&["newer"]));
@@ -216,7 +221,7 @@ fn opaque_root(store: &dyn Store) {
     assert_eq!(content(store, &top), ["new", "newer"]);
 }
 
-fn implicit_folders(store: &dyn Store) {
+fn implicit_folders(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("tmp/");
     (described.mode, described.uid, described.gid) = (0o1777, 7, 8);
     let base = add_layer(store, None, "base", &[described]);
@@ -228,7 +233,7 @@ fn implicit_folders(store: &dyn Store) {
     assert_eq!((new.mode, new.uid, new.gid), (0o755, 0, 0));
 }
 
-fn root_metadata(store: &dyn Store) {
+fn root_metadata(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("./");
     (described.mode, described.uid) = (0o711, 5);
     let base = add_layer(store, None, "base", &[described]);
@@ -238,24 +243,24 @@ fn root_metadata(store: &dyn Store) {
     assert_eq!((metadata.mode, metadata.uid, metadata.mtime), (0o711, 5, (1_000_000_000, 0)));
 }
 
-fn idempotence(store: &dyn Store) {
+fn idempotence(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["first"]));
     add_layer(store, None, "base", &paths(&["second"]));
     assert_eq!(content(store, &base), ["first"]);
     store.prepare(&key("work"), None).unwrap();
-    commit(store, &key("work"), &base).unwrap();
+    commit(store, tars, &key("work"), &base).unwrap();
     assert_eq!(content(store, &base), ["first"]);
     assert_eq!(store.list().unwrap().len(), 1, "the active snapshot is gone");
 }
 
-fn broken_layer(store: &dyn Store) {
+fn broken_layer(store: &dyn Store, _tars: &ContentStore) {
     let bytes = layer(&paths(&["a", "b"]));
-    assert!(store.unpack(&key("layer"), &mut &bytes[..700]).is_err());
-    drop(store.unpack(&key("layer"), &mut bytes.as_slice()).unwrap());
+    assert!(store.unpack(&key("layer"), &mut &bytes[..700], None).is_err());
+    drop(store.unpack(&key("layer"), &mut bytes.as_slice(), None).unwrap());
     assert!(store.list().unwrap().is_empty());
 }
 
-fn many_layers(store: &dyn Store) {
+fn many_layers(store: &dyn Store, _tars: &ContentStore) {
     let mut parent = None;
     for number in 0..120 {
         let name = format!("layer-{number:03}");

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("layer", &["oci", "sys"]),
     ("network", &["sys"]),
     ("runtime", &["sys"]),
-    ("snapshot", &["layer", "oci", "sys"]),
+    ("snapshot", &["content", "erofs", "layer", "oci", "sys"]),
     ("image", &["content", "layer", "oci", "sys"]),
     ("distribution", &["oci", "sys"]),
     ("container", &["oci", "sys"]),
