@@ -32,7 +32,8 @@ fn assert_equal_to_apply(tar: &[u8]) {
     let mut expected = seen(&root, true);
     let mut found = seen(&mount(&index, &[file(tar)]), true);
     if !applied.implicit_dirs.is_empty() {
-        (expected.remove(""), found.remove(""));
+        expected.remove("");
+        found.remove("");
     }
     assert_eq!(found, expected);
     let mut again = Cursor::new(Vec::new());

@@ -290,7 +290,7 @@ fn tar_of(entries: &[Entry]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_layer_is_what_apply_makes_of_it(layer in layer()) {
