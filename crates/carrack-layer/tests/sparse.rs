@@ -136,7 +136,8 @@ fn a_map_of_many_blocks() {
 
 #[test]
 fn maps_that_lie_are_refused() {
-    let lies: [(&str, &[(u64, u64)], u64, usize); 5] = [
+    type Lie<'a> = (&'a str, &'a [(u64, u64)], u64, usize);
+    let lies: [Lie<'_>; 5] = [
         ("in order", &[(4096, 512), (0, 512)], 8192, 1024),
         ("in order", &[(0, 1024), (512, 512)], 8192, 1536),
         ("with data up to", &[(8192, 512)], 8192, 512),

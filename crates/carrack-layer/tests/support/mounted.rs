@@ -1,4 +1,5 @@
 //! Indexes mounted as the kernel sees them, and whole trees as text.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,7 +30,6 @@ pub fn mount(index: &File, tars: &[File]) -> Root {
 }
 
 /// Stacks folders by overlayfs, the lowest first.
-#[allow(dead_code)] // only one of the tests stacks
 pub fn stack(layers: &[&Root]) -> Root {
     let mut overlay = Filesystem::new("overlay").unwrap();
     for layer in layers.iter().rev() {
