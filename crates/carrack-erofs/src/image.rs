@@ -11,6 +11,10 @@ use crate::superblock::{MAX_DEVICES, SUPERBLOCK_AT, Superblock, header_bytes};
 use crate::{BLOCK_BYTES, Device, Error, InodeId, Kind, NodeId, Records, Result, SLOT_BYTES, Tree};
 
 const BUFFER_BYTES: usize = 128 * 1024;
+/// An image is a multiple of this, because tools read so much at once.
+const PAGE_BYTES: u64 = 4096;
+/// Where what the checksum of the superblock covers ends.
+const COVERED_END: u64 = SUPERBLOCK_AT as u64 + BLOCK_BYTES;
 /// A body up to this length finds a place within one block, wherever its inode begins.
 const MAX_INLINE_BYTES: usize = 480;
 
@@ -43,8 +47,8 @@ pub fn write<R: Records>(image: Image<'_, R>, out: &mut (impl Write + Seek)) -> 
     let nids = vec![0; tree.inode_count()];
     let mut layout = Layout { tree, records, nids, record: Vec::new(), inodes: 0 };
     let folders_at = header_bytes(devices.len()).next_multiple_of(SLOT_BYTES);
-    // What the checksum covers is written by one function.
-    let folders_end = layout.place_folders(folders_at)?.max(SUPERBLOCK_AT as u64 + BLOCK_BYTES);
+    // Only header and folders are under the checksum of the superblock.
+    let folders_end = layout.place_folders(folders_at)?.max(COVERED_END);
     let begin = out.stream_position().map_err(Error::io("write"))?;
     let mut out = Out { inner: BufWriter::with_capacity(BUFFER_BYTES, out), place: 0 };
     out.seek(begin, folders_end)?;
@@ -52,7 +56,7 @@ pub fn write<R: Records>(image: Image<'_, R>, out: &mut (impl Write + Seek)) -> 
     out.align(BLOCK_BYTES)?;
     let blocks_at = out.place;
     layout.write_blocks(&mut out)?;
-    out.align(BLOCK_BYTES)?;
+    out.align(PAGE_BYTES)?;
     let size_bytes = out.place;
     let blocks = u32::try_from(size_bytes / BLOCK_BYTES)
         .map_err(|_| Error::TooLarge { what: "bytes of an index", limit: BLOCK_BYTES << 32 })?;
@@ -60,7 +64,7 @@ pub fn write<R: Records>(image: Image<'_, R>, out: &mut (impl Write + Seek)) -> 
     let root = u16::try_from(root).unwrap_or_default(); // right after the devices, of which there are few
     let superblock = Superblock { root, inodes: layout.inodes, blocks, devices };
     out.seek(begin, 0)?;
-    layout.write_head(&mut out, &superblock, blocks_at)?;
+    layout.write_head(&mut out, &superblock, (folders_end, blocks_at))?;
     out.inner.flush().map_err(Error::io("write"))?;
     Ok(Written { size_bytes, inodes: superblock.inodes })
 }
@@ -198,18 +202,20 @@ impl<R: Records> Layout<'_, R> {
         Ok(())
     }
 
-    /// Writes superblock, devices and the inodes of folders; their blocks begin at `blocks_at`.
+    /// Writes superblock, devices and the inodes of folders; up to `end`; their blocks begin at
+    /// `blocks_at`.
     fn write_head(
         &mut self,
         out: &mut Out<impl Write + Seek>,
         superblock: &Superblock,
-        blocks_at: u64,
+        (end, blocks_at): (u64, u64),
     ) -> Result<()> {
         // The checksum goes to the end of a block, and folders may begin before that.
         let header = header_bytes(superblock.devices.len());
-        let covered = SUPERBLOCK_AT as u64 + BLOCK_BYTES;
-        let mut start =
-            Head { bytes: Vec::new(), keep: usize::try_from(covered.saturating_sub(header)).unwrap_or(0) };
+        let mut start = Head {
+            bytes: Vec::new(),
+            keep: usize::try_from(COVERED_END.saturating_sub(header)).unwrap_or(0),
+        };
         let mut blocks_at = blocks_at;
         let mut next = Some(self.tree.root());
         let mut packer = Packer::default();
@@ -240,7 +246,7 @@ impl<R: Records> Layout<'_, R> {
             blocks_at += shape.blocks() * BLOCK_BYTES;
             next = self.folder_after(folder);
         }
-        start.fill(out, out.place.next_multiple_of(SLOT_BYTES).max(covered))?;
+        start.fill(out, end)?;
         out.inner.seek(SeekFrom::Start(begin)).map_err(Error::io("write"))?;
         out.inner.write_all(&superblock.encode(&start.bytes)?).map_err(Error::io("write"))
     }

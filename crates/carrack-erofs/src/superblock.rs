@@ -41,8 +41,8 @@ pub(crate) fn header_bytes(devices: usize) -> u64 {
 }
 
 impl Superblock {
-    /// The bytes from 0 to the first inode, with a checksum over those of the first MiB that it covers: they are all
-    /// here, because the table of devices is padded to the end of a block by `rest`, what follows it in the file.
+    /// The bytes from 0 to the end of the device table. The checksum covers one block from the superblock on; `rest` is
+    /// what follows the table, at least up to there.
     pub fn encode(&self, rest: &[u8]) -> Result<Vec<u8>> {
         let mut bytes = vec![0; DEVICES_AT];
         let devices = u16::try_from(self.devices.len()).unwrap_or(u16::MAX);

@@ -8,14 +8,14 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use carrack_erofs::{
     Content, Error as IndexError, Image, InodeId, Kind, Limits, NodeId, Reader, Record, Records, Tree,
     dirents, encode, relocate, write,
 };
 
-use crate::path::refused;
+use crate::path::{refused, reversed};
 use crate::{OPAQUE_XATTR, Result};
 
 /// Links are followed in a path, and folders lie in each other, as deep as paths of the kernel go.
@@ -282,16 +282,6 @@ impl Stack {
 fn has_opaque(record: &[u8]) -> bool {
     let record = Record(record);
     record.has_xattrs() && record.xattrs().any(|(name, _)| name == OPAQUE_XATTR.as_bytes())
-}
-
-/// The names of a path, the first one last.
-fn reversed(path: &Path) -> Vec<Vec<u8>> {
-    let names = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.as_bytes().to_vec()),
-        Component::ParentDir => Some(b"..".to_vec()),
-        _ => None,
-    });
-    names.collect()
 }
 
 fn record_number(layer: usize, nid: u64) -> Result<u32> {

@@ -72,3 +72,13 @@ pub(crate) fn checked_path(path: &Path) -> Result<PathBuf> {
 pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Error {
     Error::Refused { path: path.to_owned(), reason: reason.into() }
 }
+
+/// The names of a path and its `..`, the first one last: a stack for whoever resolves it.
+pub(crate) fn reversed(path: &Path) -> Vec<Vec<u8>> {
+    let names = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.as_bytes().to_vec()),
+        Component::ParentDir => Some(b"..".to_vec()),
+        _ => None,
+    });
+    names.collect()
+}

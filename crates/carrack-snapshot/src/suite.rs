@@ -2,7 +2,7 @@
 //!
 //! A check panics when its store breaks the contract; each wants an empty store of its own.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use carrack_content::ContentStore;
@@ -11,12 +11,12 @@ use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{ChainId, Digest};
 use carrack_sys::rooted::Root;
 
-use crate::{Error, LayerUnpacker, SnapshotKey, SnapshotName, Snapshotter};
+use crate::{Error, Kept, SnapshotKey, SnapshotName, Snapshots};
 
 /// A store that can do all that is checked here.
-pub trait Store: Snapshotter + LayerUnpacker {}
+pub trait Store: Snapshots {}
 
-impl<S: Snapshotter + LayerUnpacker> Store for S {}
+impl<S: Snapshots> Store for S {}
 
 /// A check and its name. It gets a store, and the content store that this one has its tars in.
 pub type Check = (&'static str, fn(&dyn Store, &ContentStore));
@@ -36,8 +36,15 @@ pub const CHECKS: &[Check] = &[
     ("the root looks like that of the parent", root_metadata),
     ("stacking and committing what exists already changes nothing", idempotence),
     ("a layer that is broken leaves nothing", broken_layer),
-    ("an overlay of 120 layers shows all of them", many_layers),
+    ("a stack of 127 layers shows all of them", many_layers),
+    ("changes are written as the same bytes by all kinds of stores", equal_diffs),
+    ("names of one file, attributes and times are kept", file_metadata),
+    ("snapshots come and go in several threads at once", concurrency),
+    ("a collection spares what is kept, and nothing else", collection),
 ];
+
+/// The digest of what every kind of store makes of the changes in [`equal_diffs`].
+const CHANGES: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Makes an entry of a test layer: `path/` is a folder, anything else a file that holds its own path.
 pub fn entry(path: &str) -> Entry {
@@ -262,11 +269,101 @@ fn broken_layer(store: &dyn Store, _tars: &ContentStore) {
 
 fn many_layers(store: &dyn Store, _tars: &ContentStore) {
     let mut parent = None;
-    for number in 0..120 {
+    for number in 0..127 {
         let name = format!("layer-{number:03}");
         parent = Some(add_layer(store, parent.as_ref(), &name, &paths(&[&name])));
     }
+    store.seal(parent.as_ref().unwrap()).unwrap();
     let root = store.prepare(&key("work"), parent.as_ref()).unwrap().open_root().unwrap();
-    assert_eq!(shown(&root).len(), 120);
+    assert_eq!(shown(&root).len(), 127);
     assert!(root.metadata(Path::new("layer-000")).unwrap().is_some());
+}
+
+fn equal_diffs(store: &dyn Store, _tars: &ContentStore) {
+    let names = ["etc/", "etc/a", "etc/b", "etc/c", "usr/", "usr/bin/", "usr/bin/x", "var/", "var/old"];
+    let base = add_layer(store, None, "base", &paths(&names));
+    let mount = store.prepare(&key("work"), Some(&base)).unwrap();
+    let root = mount.open_root().unwrap();
+    root.at("etc/a").unwrap().remove().unwrap();
+    root.at("etc/b").unwrap().set_mode(0o4600).unwrap();
+    root.at("etc/c").unwrap().remove().unwrap();
+    root.at("etc/c").unwrap().create_dir(0o700).unwrap();
+    root.at("etc/c/inside").unwrap().create_symlink("../b").unwrap();
+    root.create_dir_all("new/deep", 0o755).unwrap();
+    let mut file = root.at("new/deep/file").unwrap().create_file(0o640).unwrap();
+    file.write_all(b"content").unwrap();
+    root.at("new/link").unwrap().create_hardlink(&root.at("new/deep/file").unwrap()).unwrap();
+    root.at("usr/bin/x").unwrap().set_owner(7, 8).unwrap();
+    root.at("var").unwrap().remove_all().unwrap();
+    drop((file, root));
+    let mut bytes = Vec::new();
+    let options = DiffOptions { max_mtime: Some(1), ..DiffOptions::default() };
+    let summary = store.diff(&key("work"), &options, &mut bytes).unwrap();
+    let again = store.diff(&key("work"), &options, &mut io::sink()).unwrap();
+    assert_eq!(summary, again);
+    assert_eq!(summary.diff_id.to_string(), CHANGES, "{:#?}", entries_of(&bytes));
+}
+
+/// Path and kind of each entry of a layer.
+fn entries_of(mut layer: &[u8]) -> Vec<(PathBuf, EntryKind)> {
+    let mut reader = carrack_layer::tar::Reader::new(&mut layer);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        entries.push((entry.path, entry.kind));
+    }
+    entries
+}
+
+fn file_metadata(store: &dyn Store, _tars: &ContentStore) {
+    let mut file = entry("file");
+    (file.mode, file.uid, file.gid, file.mtime) = (0o4750, 70_000, 80_000, (1_234_567_890, 123_456_789));
+    file.xattrs.push(("user.note".into(), b"kept".to_vec()));
+    let link = Entry { kind: EntryKind::Hardlink { target: "file".into() }, size_bytes: 0, ..entry("other") };
+    let base = add_layer(store, None, "base", &[file, link]);
+    let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
+    let metadata = root.metadata("file").unwrap().unwrap();
+    assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4750, 70_000, 80_000));
+    assert_eq!(metadata.mtime, (1_234_567_890, 123_456_789));
+    assert_eq!(root.at("file").unwrap().xattr("user.note".as_ref()).unwrap().unwrap(), b"kept");
+    let other = root.metadata("other").unwrap().unwrap();
+    assert_eq!((metadata.links, metadata.inode.1), (2, other.inode.1));
+    assert_eq!(root.read_small("other", 100).unwrap().unwrap(), b"file");
+}
+
+fn concurrency(store: &dyn Store, _tars: &ContentStore) {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let base = add_layer(store, None, "base", &paths(&["a/b/file"]));
+                    let work = SnapshotKey::unique("work");
+                    // Another thread may have removed the layer, but what was prepared keeps it.
+                    if let Ok(mount) = store.prepare(&work, Some(&base)) {
+                        assert!(mount.open_root().unwrap().metadata("a/b/file").unwrap().is_some());
+                        assert!(matches!(store.remove(&base), Err(Error::InUse { .. })));
+                        store.discard(&work).unwrap();
+                    }
+                    let _ = store.remove(&base);
+                }
+            });
+        }
+    });
+    store.collect(&Kept::default()).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
+fn collection(store: &dyn Store, _tars: &ContentStore) {
+    let base = add_layer(store, None, "base", &paths(&["a"]));
+    let kept = add_layer(store, Some(&base), "kept", &paths(&["b"]));
+    let lost = add_layer(store, Some(&base), "lost", &paths(&["c"]));
+    store.prepare(&key("lost"), Some(&lost)).unwrap();
+    store.view(&key("kept"), &kept).unwrap();
+    let chains = [base, kept.clone()].into();
+    store.collect(&Kept { chains, keys: [key("kept")].into() }).unwrap();
+    let names: Vec<_> = store.list().unwrap().into_iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(names.len(), 3);
+    assert!(!names.contains(&lost.to_string()) && !names.contains(&"lost".to_owned()), "{names:?}");
+    assert_eq!(content(store, &kept), ["a", "b"]);
+    store.collect(&Kept::default()).unwrap();
+    assert!(store.list().unwrap().is_empty());
 }

@@ -15,7 +15,7 @@ use carrack_erofs::{
 use carrack_sys::tree::Usage;
 
 use super::Indexed;
-use crate::path::{checked_path, refused};
+use crate::path::{checked_path, refused, reversed};
 use crate::tar::{Data, Entry, EntryKind};
 use crate::{Error, OPAQUE_XATTR, Result, xattr};
 
@@ -45,6 +45,15 @@ pub(super) struct Names<'f> {
     needs_below: bool,
     record: Vec<u8>,
     blocks: Vec<u32>,
+}
+
+/// A name to be made.
+#[derive(Clone, Copy)]
+struct Spot<'p> {
+    folder: NodeId,
+    name: &'p [u8],
+    /// The path of the entry, for messages.
+    path: &'p Path,
 }
 
 /// Where a path leads.
@@ -87,12 +96,11 @@ impl<'f> Names<'f> {
         let Some(name) = path.file_name() else { return self.add_root(entry) };
         self.usage.size_bytes = self.usage.size_bytes.saturating_add(entry.size_bytes);
         self.usage.inodes += u64::from(!matches!(entry.kind, EntryKind::Hardlink { .. }));
-        let folder = self.enter_parent(path)?;
-        let name = name.as_bytes();
+        let spot = Spot { folder: self.enter_parent(path)?, name: name.as_bytes(), path };
         match &entry.kind {
-            EntryKind::Directory => self.add_folder(folder, name, path, entry),
-            EntryKind::Hardlink { target } => self.add_hardlink(folder, name, path, target, entry),
-            _ => self.add_other(folder, name, path, entry, data),
+            EntryKind::Directory => self.add_folder(spot, entry),
+            EntryKind::Hardlink { target } => self.add_hardlink(spot, target, entry),
+            _ => self.add_other(spot, entry, data),
         }
     }
 
@@ -100,7 +108,7 @@ impl<'f> Names<'f> {
     pub fn white_out(&mut self, path: &Path, name: &OsStr) -> Result<()> {
         let folder = self.enter_parent(path)?;
         match self.tree.child(folder, name.as_bytes()) {
-            None => self.put(folder, name.as_bytes(), path, self.whiteout).map(|_| ()),
+            None => self.put(Spot { folder, name: name.as_bytes(), path }, self.whiteout).map(|_| ()),
             Some(own) if self.is_folder(own) => self.mark_opaque(own),
             Some(_) => Ok(()), // it hides what is below already
         }
@@ -162,8 +170,8 @@ impl<'f> Names<'f> {
         self.describe(self.tree.root(), entry)
     }
 
-    fn add_folder(&mut self, folder: NodeId, name: &[u8], path: &Path, entry: &Entry) -> Result<()> {
-        match self.tree.child(folder, name) {
+    fn add_folder(&mut self, spot: Spot<'_>, entry: &Entry) -> Result<()> {
+        match self.tree.child(spot.folder, spot.name) {
             Some(own) if self.is_folder(own) => self.describe(own, entry),
             own => {
                 let hides_below = own.is_some();
@@ -173,9 +181,9 @@ impl<'f> Names<'f> {
                     Content::Folder,
                     passing(entry).chain(hides_below.then(opaque)),
                 )
-                .map_err(indexing(path))?;
+                .map_err(indexing(spot.path))?;
                 let inode = self.tree.add_inode(Kind::Folder, self.records.append(&self.record)?)?;
-                self.put(folder, name, path, inode).map(|_| ())
+                self.put(spot, inode).map(|_| ())
             }
         }
     }
@@ -218,19 +226,12 @@ impl<'f> Names<'f> {
         Ok(Record(&self.record).xattrs().map(|(name, value)| (name, value.to_vec())).collect())
     }
 
-    fn add_other(
-        &mut self,
-        folder: NodeId,
-        name: &[u8],
-        path: &Path,
-        entry: &Entry,
-        data: Data<'_>,
-    ) -> Result<()> {
+    fn add_other(&mut self, spot: Spot<'_>, entry: &Entry, data: Data<'_>) -> Result<()> {
         let (content, kind) = match &entry.kind {
             EntryKind::Symlink { target } => (Content::Symlink(target.as_os_str().as_bytes()), Kind::Symlink),
             EntryKind::CharDevice { major: 0, minor: 0 } => {
                 // To overlayfs this is a whiteout; only a `.wh.` entry may say that.
-                return Err(refused(path, "the device node 0:0, which is no device"));
+                return Err(refused(spot.path, "the device node 0:0, which is no device"));
             }
             EntryKind::CharDevice { major, minor } => (Content::CharDevice(*major, *minor), Kind::CharDevice),
             EntryKind::BlockDevice { major, minor } => {
@@ -239,84 +240,76 @@ impl<'f> Names<'f> {
             EntryKind::Fifo => (Content::Fifo, Kind::Fifo),
             _ => {
                 let placed = place(entry.size_bytes, data.segments, data.offset, &mut self.blocks);
-                (Content::File(placed.map_err(indexing(path))?), Kind::File)
+                (Content::File(placed.map_err(indexing(spot.path))?), Kind::File)
             }
         };
-        encode(&mut self.record, &metadata(entry), content, passing(entry)).map_err(indexing(path))?;
+        encode(&mut self.record, &metadata(entry), content, passing(entry)).map_err(indexing(spot.path))?;
         let inode = self.tree.add_inode(kind, self.records.append(&self.record)?)?;
-        self.put(folder, name, path, inode).map(|_| ())
+        self.put(spot, inode).map(|_| ())
     }
 
-    fn add_hardlink(
-        &mut self,
-        folder: NodeId,
-        name: &[u8],
-        path: &Path,
-        target: &Path,
-        entry: &Entry,
-    ) -> Result<()> {
+    fn add_hardlink(&mut self, spot: Spot<'_>, target: &Path, entry: &Entry) -> Result<()> {
         let wanted = checked_path(target)?;
         let absent = || {
             let reason =
                 format!("a hardlink to {}, which is not in this archive before it", wanted.display());
-            Err(refused(path, reason))
+            Err(refused(spot.path, reason))
         };
         let last = wanted.file_name().unwrap_or_default();
         let found = match self.resolve(wanted.parent().unwrap_or(Path::new("")))? {
             Found::Folder(_) if last.is_empty() => Some(self.tree.root()),
             Found::Folder(above) => match self.tree.child(above, last.as_bytes()) {
                 None if !self.is_hidden(above)? => {
-                    return self.add_link_below((folder, name, path), &self.path_of(above).join(last), entry);
+                    return self.add_link_below(spot, &self.path_of(above).join(last), entry);
                 }
                 found => found,
             },
             Found::Below(above) => {
-                return self.add_link_below((folder, name, path), &above.join(last), entry);
+                return self.add_link_below(spot, &above.join(last), entry);
             }
             Found::Nothing => None,
         };
         let Some(found) = found else { return absent() };
-        if self.is_folder(found) {
-            return Err(refused(path, format!("a hardlink to {}, which is a folder", wanted.display())));
-        }
         let inode = self.tree.inode(found);
         if inode == self.whiteout {
             return absent();
         }
-        if let Some(own) = self.tree.child(folder, name).filter(|own| self.tree.inode(*own) != inode) {
+        let own = self.tree.child(spot.folder, spot.name);
+        if own.is_some_and(|own| self.tree.inode(own) == inode) {
+            return Ok(());
+        }
+        if self.is_folder(found) {
+            return Err(refused(spot.path, format!("a hardlink to {}, which is a folder", wanted.display())));
+        }
+        if let Some(own) = own {
             self.tree.remove(own);
             if self.tree.links(inode) == 0 {
                 return absent(); // it was in the folder that the link replaces
             }
         }
-        self.put(folder, name, path, inode).map(|_| ())
+        self.put(spot, inode).map(|_| ())
     }
 
     /// Remembers a hardlink to a file of a lower layer, as a symbolic link with a mark.
-    fn add_link_below(
-        &mut self,
-        (folder, name, path): (NodeId, &[u8], &Path),
-        target: &Path,
-        entry: &Entry,
-    ) -> Result<()> {
-        let own = self.path_of(folder).join(OsStr::from_bytes(name));
+    fn add_link_below(&mut self, spot: Spot<'_>, target: &Path, entry: &Entry) -> Result<()> {
+        let own = self.path_of(spot.folder).join(OsStr::from_bytes(spot.name));
         if target == own {
             let reason =
                 format!("a hardlink to {}, which is not in this archive before it", target.display());
-            return Err(refused(path, reason));
+            return Err(refused(spot.path, reason));
         }
         self.needs_below = true;
         let marks = Marks { is_link_below: true, ..Marks::default() };
         let metadata = Metadata { marks, mode: 0o777, ..metadata(entry) };
         let target = Path::new("/").join(target);
         let content = Content::Symlink(target.as_os_str().as_bytes());
-        encode(&mut self.record, &metadata, content, []).map_err(indexing(path))?;
+        encode(&mut self.record, &metadata, content, []).map_err(indexing(spot.path))?;
         let inode = self.tree.add_inode(Kind::Symlink, self.records.append(&self.record)?)?;
-        self.put(folder, name, path, inode).map(|_| ())
+        self.put(spot, inode).map(|_| ())
     }
 
-    fn put(&mut self, folder: NodeId, name: &[u8], path: &Path, inode: InodeId) -> Result<NodeId> {
-        self.tree.put(folder, name, inode).map_err(indexing(path))
+    fn put(&mut self, spot: Spot<'_>, inode: InodeId) -> Result<NodeId> {
+        self.tree.put(spot.folder, spot.name, inode).map_err(indexing(spot.path))
     }
 
     fn is_folder(&self, node: NodeId) -> bool {
@@ -397,7 +390,7 @@ impl<'f> Names<'f> {
                 _ if is_making && (found.is_none() || inode == Some(self.whiteout)) => {
                     let record = if found.is_some() { self.implicit_opaque } else { self.implicit };
                     let made = self.tree.add_inode(Kind::Folder, record)?;
-                    here = self.put(here, &name, shown, made)?;
+                    here = self.put(Spot { folder: here, name: &name, path: shown }, made)?;
                 }
                 (None, _) if !is_making && !self.is_hidden(here)? => {
                     pending.push(name);
@@ -414,17 +407,6 @@ impl<'f> Names<'f> {
         self.records.read(self.tree.record(inode), &mut self.record)?;
         Ok(PathBuf::from(OsStr::from_bytes(Record(&self.record).target())))
     }
-}
-
-/// The names of a path, the first one last.
-fn reversed(path: &Path) -> Vec<Vec<u8>> {
-    use std::path::Component;
-    let names = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.as_bytes().to_vec()),
-        Component::ParentDir => Some(b"..".to_vec()),
-        _ => None,
-    });
-    names.collect()
 }
 
 fn opaque() -> (&'static [u8], &'static [u8]) {

@@ -41,6 +41,11 @@ impl<'block> Header<'block> {
         self.0[start..start + length].iter().all(|byte| *byte == 0)
     }
 
+    /// Whether the fields after the link target are those of GNU tar's own format.
+    pub fn is_gnu(&self) -> bool {
+        &self.0[257..265] == b"ustar  \0"
+    }
+
     pub fn type_flag(&self) -> u8 {
         self.0[156]
     }

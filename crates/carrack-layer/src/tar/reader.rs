@@ -208,6 +208,9 @@ impl<R: Read> Reader<R> {
 
     /// The map in GNU's old header and in the blocks that follow it; returns the length of the file.
     fn gnu_map(&mut self, header: &Header<'_>) -> Result<u64> {
+        if !header.is_gnu() {
+            return Err(self.format("a sparse file in a header that is not GNU's"));
+        }
         let mut map = Map::default();
         let size_bytes = header.unsigned(483).map_err(|reason| self.format(reason))?;
         let mut is_extended = add_gnu(&mut map, header, false).map_err(|reason| self.format(reason))?;

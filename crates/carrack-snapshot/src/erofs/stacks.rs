@@ -75,7 +75,8 @@ impl Stacks {
 
     /// Whether the `above` topmost layers may be put on the rest by overlayfs.
     fn can_stack(&self, record: &Record, above: usize, layers: &Layers, folders: &Folders) -> Result<bool> {
-        if above > MAX_STACKED {
+        // Without an upper folder, the topmost layer would say how the root looks, and few layers do.
+        if above > MAX_STACKED || (record.is_view && above > 0 && record.visible().len() > 1) {
             return Ok(false);
         }
         let is_lowest = |place: usize| place + 1 == record.visible().len();
