@@ -217,7 +217,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
                 tar.file("config.json", &image.config_bytes()).file("manifest.json", &manifest("layer.tar"));
             }),
         ),
-        ("no file oci-layout", old_archive(|tar, _| drop(tar.file("readme", b"nothing here")))),
+        ("no file oci-layout", old_archive(|tar, _| _ = tar.file("readme", b"nothing here"))),
     ];
     for (said, bytes) in &cases {
         let store = empty_store();
