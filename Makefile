@@ -2,7 +2,7 @@
 
 CARRACK := target/x86_64-unknown-linux-musl/release/carrack
 
-.PHONY: build demo test bench lint install clean
+.PHONY: build demo test fuzz bench lint install clean
 
 build:            ## the static binary, $(CARRACK)
 	scripts/setup.sh build
@@ -16,9 +16,17 @@ test: build       ## every test, against the same static binary
 	scripts/setup.sh test
 	cargo nextest run --release --locked --workspace
 
-bench: build      ## ours, the peers and the floor in one run
+FUZZ_SECONDS := 60
+
+fuzz:             ## every fuzz target for FUZZ_SECONDS
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench: build      ## ours, the peers and the floor in one run; PEERS=DIR for those of bench/peers.sh
 	scripts/setup.sh bench
+	cargo build --release --locked --package carrack-floor
 	bench/run.sh $(CARRACK)
+	bench/store.sh $(CARRACK)
 
 lint:             ## formatting, clippy, licences and sources of dependencies
 	scripts/setup.sh lint

@@ -1,114 +1,24 @@
 """The cases of bench/run.sh, which starts this file as process 1 of private namespaces (see there)."""
 
 import ctypes
-import http.client
-import json
 import os
-import platform
-import re
-import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
-import time
 
 import images
+from measure import CARRACK, ENVIRONMENT, GROUP, ULIMITS, WORK, execute, keep, show, timed, tool_exists, versions
+from registry import Registry
+from stores import Store
 
-WORK = os.environ["BENCH_WORK"]
-CARRACK = os.environ["BENCH_CARRACK"]
 FILES = int(os.environ.get("BENCH_FILES", "80000"))
-GROUP = os.path.basename(WORK)
-# Limits that a root without CAP_SYS_RESOURCE can also set: the peers refuse to start otherwise.
-ULIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
-ENVIRONMENT = {
-    "HOME": WORK,
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "TMPDIR": f"{WORK}/tmp",
-    "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
-}
 # What the issue that made this benchmark asks for: carrack's wall time over the peer's.
 TARGETS = {"run": 1 / 10, "pull": 1 / 2, "pull-ext4": 1 / 2, "build": 1 / 10}
 
 problems = []
 rows = []
-
-
-class Store:
-    """A folder with a private store of one tool, and the start of its command lines."""
-
-    def __init__(self, tool, folder):
-        self.folder = folder
-        # As in real life, the state of what runs is in memory: /run is a private tmpfs here.
-        root, runroot = f"{folder}/root", f"/run/{os.path.basename(folder)}"
-        os.makedirs(root)
-        os.makedirs(runroot)
-        places = ["--root", root, "--runroot", runroot]
-        self.command = {
-            "carrack": [CARRACK, *places],
-            "podman": ["podman", *places, "--tmpdir", f"{runroot}/tmp", "--storage-driver=overlay",
-                       "--cgroup-manager=cgroupfs", "--events-backend=file"],
-            "buildah": ["buildah", *places, "--storage-driver=overlay"],
-        }[tool]
-
-    def unmount(self):
-        """Unmounts what the tool left mounted; the end of the run deletes the rest."""
-        with open("/proc/self/mounts", encoding="utf-8") as mounts:
-            points = [line.split()[1] for line in mounts]
-        for point in reversed([p for p in points if p.startswith(self.folder + "/")]):
-            subprocess.run(["umount", "-l", point], check=False)
-
-
-def tool_exists(name):
-    return name == "carrack" or shutil.which(name, path=ENVIRONMENT["PATH"]) is not None
-
-
-def execute(command, cwd=None):
-    """Runs a command that must succeed, untimed; its standard output."""
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        tail = done.stderr.decode(errors="replace")[-600:].strip()
-        raise RuntimeError(f"{' '.join(command[:1] + command[-6:])}: exit code {done.returncode}: {tail}")
-    return done.stdout.decode(errors="replace")
-
-
-def cpu_of_children():
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def reap(daemons, seconds):
-    """Waits for the orphans of the last operation: this is process 1, so its time counts once it has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
-            orphans = {int(pid) for pid in children.read().split()} - daemons
-        if not orphans:
-            return
-        for pid in orphans:
-            os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.002)
-
-
-def timed(command, daemons):
-    """Wall time until the command ends, and the CPU time of all processes that it started."""
-    reap(daemons, 0.5)
-    before = cpu_of_children()
-    with open(f"{WORK}/stderr", "w+b") as errors:
-        start = time.perf_counter()
-        # Without closing descriptors and without a session Python uses vfork: its own size does not count.
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=errors, close_fds=False)
-        code = process.wait()
-        wall = time.perf_counter() - start
-        if code != 0:
-            errors.seek(0)
-            tail = errors.read()[-600:].decode(errors="replace").strip()
-            raise RuntimeError(f"{' '.join(command[:1] + command[-6:])}: exit code {code}: {tail}")
-    reap(daemons, 3)
-    return wall, cpu_of_children() - before
 
 
 def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
@@ -133,12 +43,9 @@ def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
         order.reverse()
         for name in [name for name in order if any(p.startswith(f"{case}, {name}:") for p in problems)]:
             order.remove(name)
-    keep = os.environ.get("BENCH_KEEP")
-    if keep:
-        with open(keep, "a", encoding="utf-8") as file:
-            for name, values in samples.items():
-                for wall, cpu in values:
-                    print(json.dumps({"case": case, "tool": name, "wall": wall, "cpu": cpu}), file=file)
+    for name, values in samples.items():
+        for wall, cpu in values:
+            keep(case, name, wall, cpu)
     ours_min = min((wall for wall, _ in samples.get(ours, [])), default=None)
     for name, values in samples.items():
         if not values:
@@ -151,12 +58,6 @@ def rounds(case, contenders, count, daemons=frozenset(), ours="carrack"):
             statistics.median(w for w, _ in samples[ours]) / statistics.median(walls),
             min(c for _, c in samples[ours]) / max(min(cpus), 1e-6),
         )))
-
-
-def show(seconds):
-    if seconds >= 10:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
 
 
 def table():
@@ -172,82 +73,6 @@ def table():
             ratios = [f"1/{1 / r:.1f}" if r < 1 else f"{r:.2f}" for r in ratios]
         lines.append("| " + " | ".join([*row, *(ratios or ["", "", ""]), verdict]) + " |")
     return "\n".join(lines)
-
-
-def versions():
-    lines = []
-    for name in ("carrack", "podman", "buildah", "crun", "conmon", "docker-registry"):
-        program = CARRACK if name == "carrack" else name
-        try:
-            lines.append(f"{name}: {execute([program, '--version']).splitlines()[0]}")
-        except (OSError, RuntimeError):
-            lines.append(f"{name}: not there")
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = re.search(r"model name\s*: (.*)", file.read())
-    processor = model.group(1) if model else platform.machine()
-    load = f"load {os.getloadavg()[0]:.1f}"
-    lines.append(f"machine: {os.cpu_count()} CPUs, {processor}, Linux {platform.release()}, {load}")
-    return "\n".join(lines)
-
-
-class Registry:
-    """Debian's registry, or carrack's where that is not installed, on a loopback port."""
-
-    def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        folder = f"{WORK}/registry"
-        os.makedirs(folder)
-        if tool_exists("docker-registry"):
-            config = {"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
-                      "storage": {"filesystem": {"rootdirectory": folder}}, "http": {"addr": self.address}}
-            with open(f"{WORK}/registry.json", "w", encoding="utf-8") as file:
-                json.dump(config, file)
-            command = ["docker-registry", "serve", f"{WORK}/registry.json"]
-        else:
-            command = [CARRACK, "--root", folder, "--runroot", f"{WORK}/registry-run",
-                       "registry", "serve", "--listen", self.address]
-        self.name = os.path.basename(command[0])
-        self.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        self.daemons = frozenset([self.process.pid])
-        for _ in range(200):
-            try:
-                if self.request("GET", "/v2/").status == 200:
-                    return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError(f"{self.name} does not answer")
-
-    def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection(self.address, timeout=120)
-        connection.request(method, re.sub(r"^https?://[^/]*", "", path), body, headers or {})
-        answer = connection.getresponse()
-        answer.read()
-        connection.close()
-        return answer
-
-    def push(self, layout, name):
-        """Sends the one image of an OCI layout; its reference."""
-        def blob(digest):
-            with open(f"{layout}/blobs/{digest.replace(':', '/')}", "rb") as file:
-                return file.read()
-
-        with open(f"{layout}/index.json", encoding="utf-8") as file:
-            entry = json.load(file)["manifests"][0]
-        manifest = json.loads(blob(entry["digest"]))
-        for part in [manifest["config"], *manifest["layers"]]:
-            place = self.request("POST", f"/v2/{name}/blobs/uploads/").getheader("Location")
-            place += ("&" if "?" in place else "?") + "digest=" + part["digest"]
-            answer = self.request("PUT", place, blob(part["digest"]), {"Content-Type": "application/octet-stream"})
-            if answer.status != 201:
-                raise RuntimeError(f"{self.name} refuses a blob of {name}: {answer.status}")
-        kind = {"Content-Type": entry["mediaType"]}
-        answer = self.request("PUT", f"/v2/{name}/manifests/1", blob(entry["digest"]), kind)
-        if answer.status != 201:
-            raise RuntimeError(f"{self.name} refuses the manifest of {name}: {answer.status}")
-        return f"{self.address}/{name}:1"
 
 
 class Bench:
@@ -397,7 +222,7 @@ def main():
     unknown = [name for name in chosen if name not in cases]
     if unknown:
         sys.exit(f"bench/run.sh: unknown case {unknown[0]}; there are: {' '.join(cases)}")
-    print(versions(), end="\n\n", flush=True)
+    print(versions(("carrack", "podman", "buildah", "crun", "conmon", "docker-registry")), end="\n\n", flush=True)
     for name in chosen:
         print(f"case {name} (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
         try:

@@ -46,13 +46,16 @@ class Layout:
         return {"digest": f"sha256:{digest}", "size": len(data)}
 
     def layer(self, tar):
-        self.diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-        packed = gzip.compress(tar, compresslevel=4, mtime=0)
+        self.add("sha256:" + hashlib.sha256(tar).hexdigest(), gzip.compress(tar, compresslevel=4, mtime=0))
+
+    def add(self, diff_id, packed):
+        """Adds a layer that is compressed already."""
+        self.diff_ids.append(diff_id)
         self.layers.append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **self.blob(packed)})
 
     def finish(self):
         config = {"architecture": "amd64", "os": "linux", "created": "2024-01-01T00:00:00Z",
-                  "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
+                  "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
                   "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
                   # buildah builds only on an image whose history names every layer.
                   "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "bench"} for _ in self.diff_ids]}

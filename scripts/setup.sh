@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what a make target needs and what is missing, on a Debian-like machine: setup.sh build|demo|test|bench|lint
+# Installs what a make target needs and what is missing, on a Debian-like machine: setup.sh build|demo|test|fuzz|bench|lint
 set -eu
 
 toolchain() { sed -n 's/^channel = "\(.*\)"/\1/p' "$(dirname "$0")/../rust-toolchain.toml"; }
@@ -32,7 +32,7 @@ target() {
     packages musl-gcc=musl-tools
 }
 
-case "${1:?build, demo, test, bench or lint}" in
+case "${1:?build, demo, test, fuzz, bench or lint}" in
     build) target ;;
     demo) packages mmdebstrap=mmdebstrap curl=curl htpasswd=apache2-utils ;;
     test)
@@ -42,8 +42,13 @@ case "${1:?build, demo, test, bench or lint}" in
         tool cargo-nextest
         ;;
     bench)
-        packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc docker-registry=docker-registry \
-            busybox=busybox-static mmdebstrap=mmdebstrap python3=python3
+        packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc umoci=umoci \
+            docker-registry=docker-registry busybox=busybox-static mmdebstrap=mmdebstrap python3=python3 \
+            mkfs.ext4=e2fsprogs
+        ;;
+    fuzz)
+        target
+        packages g++=g++ zstd=zstd bzip2=bzip2 xz=xz-utils
         ;;
     lint)
         target

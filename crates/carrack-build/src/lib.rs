@@ -35,5 +35,6 @@ pub use error::{Error, Result};
 pub use event::Event;
 pub use ignore::IgnoreList;
 pub use key::CacheKey;
+pub use pattern::name_matches;
 pub use plan::{BuildPlan, Built};
 pub use stat_cache::StatCache;

@@ -42,6 +42,11 @@ pub(crate) struct Scratch {
     next: Positions,
 }
 
+/// Whether `name` matches a pattern of Go's `path.Match`, whose `*` does not take a `/`.
+pub fn name_matches(pattern: &str, name: &str) -> Result<bool> {
+    Ok(Pattern::name(pattern)?.matches(name))
+}
+
 impl Pattern {
     /// A pattern of `.dockerignore`, with `**`.
     pub(crate) fn deep(text: &str) -> Result<Self> {

@@ -33,6 +33,7 @@ mod name;
 mod names;
 mod process;
 mod record;
+mod scan;
 mod small_file;
 mod state;
 mod store;
@@ -45,5 +46,6 @@ pub use process::ProcessId;
 pub use record::{
     Bind, ContainerRecord, HostSettings, NetworkMode, PortBinding, Program, Protocol, TmpfsMount, Ulimit,
 };
+pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};
 pub use store::{Container, ContainerStore, Locked};

@@ -67,8 +67,27 @@ impl Names {
         Ok(())
     }
 
+    /// Every name that has a link, with the container that it points to.
+    pub(crate) fn list(&self) -> Result<Vec<(ContainerName, ContainerId)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).during("list", &self.folder)? {
+            let Some(name) = entry.during("list", &self.folder)?.file_name().to_str().map(str::parse) else {
+                continue;
+            };
+            let Ok(name) = name else { continue };
+            if let Some(id) = self.get(&name)? {
+                names.push((name, id));
+            }
+        }
+        Ok(names)
+    }
+
     /// Removes the link of a name that is free, else fails with its owner.
-    fn take_back(&self, name: &ContainerName, is_free: impl Fn(&ContainerId) -> Result<bool>) -> Result<()> {
+    pub(crate) fn take_back(
+        &self,
+        name: &ContainerName,
+        is_free: impl Fn(&ContainerId) -> Result<bool>,
+    ) -> Result<()> {
         // Two processes that both find the name free must not remove each other's new link.
         let _lock = Lock::exclusive(&self.folder.join(".lock"))?;
         let Some(owner) = self.get(name)? else { return Ok(()) };
@@ -78,7 +97,7 @@ impl Names {
         }
     }
 
-    fn link(&self, name: &ContainerName) -> PathBuf {
+    pub(crate) fn link(&self, name: &ContainerName) -> PathBuf {
         self.folder.join(name.as_str())
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 const RECORD: &str = "container.json";
 const LAST_STATE: &str = "last-state.json";
 const STATE: &str = "state.json";
-const REMOVED: &str = ".removed-";
+pub(crate) const REMOVED: &str = ".removed-";
 
 /// A container as it is now.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,9 +34,9 @@ pub struct Container {
 /// The containers below one root.
 #[derive(Clone, Debug)]
 pub struct ContainerStore {
-    containers: PathBuf,
+    pub(crate) containers: PathBuf,
     runs: PathBuf,
-    names: Names,
+    pub(crate) names: Names,
 }
 
 impl ContainerStore {
@@ -203,6 +203,13 @@ impl ContainerStore {
                 self.sweep_one(&id)?;
             }
         }
+        for (name, _) in self.names.list()? {
+            match self.names.take_back(&name, |owner| self.is_given_up(&name, owner)) {
+                // Nor is the name of what cannot be read carrack's to throw away.
+                Ok(()) | Err(Error::NameTaken { .. } | Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
@@ -235,7 +242,7 @@ impl ContainerStore {
         self.run_folder(id).join("lock")
     }
 
-    fn ids(&self) -> Result<Vec<ContainerId>> {
+    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>> {
         Ok(file_names(&self.containers)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -254,7 +261,7 @@ impl ContainerStore {
     }
 
     /// The container, unless it is a creation that is not complete.
-    fn get_existing(&self, id: &ContainerId) -> Result<Option<Container>> {
+    pub(crate) fn get_existing(&self, id: &ContainerId) -> Result<Option<Container>> {
         let Some(record) = self.read_record(id)? else { return Ok(None) };
         match self.names.get(&record.name)?.as_ref() == Some(id) {
             true => Ok(Some(Container { state: self.state(id)?, record })),
@@ -272,22 +279,25 @@ impl ContainerStore {
         }
     }
 
-    fn owns(&self, id: &ContainerId, name: &ContainerName) -> Result<bool> {
+    pub(crate) fn owns(&self, id: &ContainerId, name: &ContainerName) -> Result<bool> {
         Ok(self.read_record(id)?.is_some_and(|record| record.name == *name))
     }
 
     fn claim(&self, name: &ContainerName, id: &ContainerId, durable: bool) -> Result<()> {
-        self.names.claim(name, id, durable, |owner| {
-            if self.owns(owner, name)? {
-                return Ok(false);
-            }
-            if !self.run_folder(owner).exists() {
-                return Ok(true);
-            }
-            // One that is just being renamed has claimed its new name before its record says so.
-            let lock = Lock::try_exclusive(&self.lock_path(owner))?;
-            Ok(lock.is_some() && !self.owns(owner, name)?)
-        })
+        self.names.claim(name, id, durable, |owner| self.is_given_up(name, owner))
+    }
+
+    /// Whether the container that a name's link points to has given the name up, or is not there.
+    fn is_given_up(&self, name: &ContainerName, owner: &ContainerId) -> Result<bool> {
+        if self.owns(owner, name)? {
+            return Ok(false);
+        }
+        if !self.run_folder(owner).exists() {
+            return Ok(true);
+        }
+        // One that is just being renamed has claimed its new name before its record says so.
+        let lock = Lock::try_exclusive(&self.lock_path(owner))?;
+        Ok(lock.is_some() && !self.owns(owner, name)?)
     }
 
     /// The state as it is now, whatever a crash or a reboot has taken.
@@ -384,7 +394,7 @@ fn write_json(path: &Path, value: &impl serde::Serialize, durability: Durability
     Ok(atomic::write(path, &bytes, 0o600, durability)?)
 }
 
-fn file_names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).during("list", folder)? {
         names.extend(entry.during("list", folder)?.file_name().into_string());

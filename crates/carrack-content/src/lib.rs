@@ -11,6 +11,7 @@
 //! Invariant: a file below `blobs/` has the content its name says. It was hashed while it was written, synced, and
 //! only then renamed; a crash leaves it in `ingest/`.
 
+mod check;
 mod error;
 mod ingest;
 mod store;

@@ -119,25 +119,33 @@ impl ContentStore {
         Ok(blobs)
     }
 
-    /// Removes what crashed or cancelled writers left, and temporary files; needs that nobody writes.
-    pub fn clear_ingests(&self) -> Result<()> {
+    /// What writers are at, or crashed and cancelled ones have left.
+    pub fn ingests(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
         for folder in ["ingest", "blobs/sha256", "blobs/sha512"] {
             let folder = self.root.join(folder);
             for entry in fs::read_dir(&folder).during("list", &folder)? {
                 let path = entry.during("list", &folder)?.path();
-                let is_blob =
-                    folder.ends_with("ingest") || path.extension().is_some_and(|kind| kind == "tmp");
-                if is_blob {
-                    atomic::remove_file(&path)?;
+                if folder.ends_with("ingest") || path.extension().is_some_and(|kind| kind == "tmp") {
+                    paths.push(path);
                 }
             }
         }
-        Ok(())
+        Ok(paths)
+    }
+
+    /// Removes what [`ContentStore::ingests`] finds; needs that nobody writes.
+    pub fn clear_ingests(&self) -> Result<()> {
+        self.ingests()?.iter().try_for_each(|path| Ok(atomic::remove_file(path)?))
     }
 
     /// Where a blob is or would be, for handing its file on without copying.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn ingest_path(&self, name: &str) -> PathBuf {

@@ -36,9 +36,8 @@
 //! whole name, tag and digest included, as the manual page has it. What is blocked is blocked as the name that the user
 //! gave and as a place that another table leads to; a mirror that is blocked is left out. A mirror that fails in the
 //! middle of a pull is followed by the next place: what is fetched has a digest, so it does not matter whose
-//! it is. **Differs from podman**: a push goes to the table's `location` (never to a mirror), so that what is pushed
-//! under a name is what a pull of the name gets; podman pushes to the name as it is. `CONTAINERS_REGISTRIES_CONF`
-//! names the only file, without drop-ins, as podman has it since version 6. Version 1 is refused. Unknown keys are
+//! it is. A push goes to the name as it is: mirrors and `location` are for readers. `CONTAINERS_REGISTRIES_CONF`
+//! names the only file, without drop-ins. Version 1 is refused. Unknown keys are
 //! passed over; `credential-helpers` is one of them, since Docker's file names the helpers.
 //!
 //! **`insecure`** allows plain HTTP, and certificates that are not trusted, of that registry's own host and port: not of

@@ -5,6 +5,7 @@
 
 mod auth_file;
 mod authorizer;
+mod catalog;
 mod challenge;
 mod client;
 pub mod design;

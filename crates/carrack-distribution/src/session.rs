@@ -26,6 +26,11 @@ impl Scope {
         Self(Vec::new())
     }
 
+    /// The list of a registry's repositories.
+    pub(crate) fn catalog() -> Self {
+        Self(vec!["registry:catalog:*".to_owned()])
+    }
+
     pub(crate) fn pull(repository: &Repository) -> Self {
         Self(vec![format!("repository:{}:pull", repository.path())])
     }

@@ -63,7 +63,7 @@ impl Session<'_> {
 }
 
 /// The target of `Link: <...>; rel="next"` (RFC 8288), on the origin of the page itself.
-fn next_page(response: &Response, plain_http: &PlainHttp) -> Result<Option<Url>> {
+pub(crate) fn next_page(response: &Response, plain_http: &PlainHttp) -> Result<Option<Url>> {
     let Some(link) = response.header(LINK.as_str()) else { return Ok(None) };
     let Some((target, parameters)) = link.strip_prefix('<').and_then(|link| link.split_once('>')) else {
         return Ok(None);

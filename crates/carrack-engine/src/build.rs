@@ -56,7 +56,9 @@ impl Engine {
     /// Builds an image and names it.
     pub fn build(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let context = request.context.display().to_string();
-        self.build_image(request, observer).operation("build", context)
+        let record = self.build_image(request, observer).operation("build", context)?;
+        self.enforce_size_cap(&[record.id()], observer)?;
+        Ok(record)
     }
 
     fn build_image(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {

@@ -32,6 +32,13 @@ pub(crate) struct Kept {
     pub chain: Option<ChainId>,
 }
 
+/// An entry as it lies on disk.
+pub(crate) struct CacheEntry {
+    pub path: PathBuf,
+    pub kept: Kept,
+    pub last_used: SystemTime,
+}
+
 /// The entries below one folder.
 pub(crate) struct BuildCache {
     folder: PathBuf,
@@ -79,18 +86,30 @@ impl BuildCache {
     /// What all entries keep; those that nobody has used for long are deleted.
     pub(crate) fn kept(&self) -> Result<Vec<Kept>> {
         let mut kept = Vec::new();
-        for path in self.files()? {
-            let used =
-                fs::metadata(&path).and_then(|metadata| metadata.modified()).during("look up", &path)?;
-            if used.elapsed().is_ok_and(|unused| unused > self.keep) {
-                atomic::remove_file(&path)?;
-                continue;
+        for entry in self.entries()? {
+            match entry.last_used.elapsed().is_ok_and(|unused| unused > self.keep) {
+                true => atomic::remove_file(&entry.path)?,
+                false => kept.push(entry.kept),
             }
-            let Some(Entry { outcome, chain }) = read_entry(&path)? else { continue };
-            let blob = outcome.layer.map(|layer| layer.descriptor.digest);
-            kept.push(Kept { blob, chain });
         }
         Ok(kept)
+    }
+
+    /// All entries; one that another process deletes meanwhile is left out.
+    pub(crate) fn entries(&self) -> Result<Vec<CacheEntry>> {
+        let mut entries = Vec::new();
+        for path in self.files()? {
+            let last_used = match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                time => time.during("look up", &path)?,
+            };
+            let entry = read_entry(&path)?;
+            let (blob, chain) = entry.map_or((None, None), |entry| {
+                (entry.outcome.layer.map(|layer| layer.descriptor.digest), entry.chain)
+            });
+            entries.push(CacheEntry { path, kept: Kept { blob, chain }, last_used });
+        }
+        Ok(entries)
     }
 
     fn clear(&self) -> Result<usize> {

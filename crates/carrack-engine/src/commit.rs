@@ -65,7 +65,9 @@ impl Engine {
     /// Makes an image of a container. After a crash there is nothing, or the whole image.
     pub fn commit(&self, request: &CommitRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let committed = self.commit_container(request, observer);
-        self.clear_after_refusal(committed).operation("commit container", &request.container)
+        let record = self.clear_after_refusal(committed).operation("commit container", &request.container)?;
+        self.enforce_size_cap(&[record.id()], observer)?;
+        Ok(record)
     }
 
     /// Makes an image of a container and pushes it, without a name on this machine.

@@ -159,7 +159,7 @@ impl Engine {
     }
 
     /// Where the bytes of a blob come from that must not change, since an index names its image by digest.
-    fn supply_unchanged(
+    pub(crate) fn supply_unchanged(
         &self,
         blob: &Descriptor,
         target: &Target,

@@ -82,6 +82,7 @@ impl Engine {
             self.snapshots.discard(&key)?;
         }
         created?;
+        self.images.touch(&found.record);
         Ok(id)
     }
 

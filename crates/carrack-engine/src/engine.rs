@@ -6,7 +6,7 @@ use std::sync::Arc;
 use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
-use carrack_image::{ImageStore, LayerOrigins};
+use carrack_image::{ImageStore, LayerOrigins, ListStore};
 use carrack_snapshot::{OverlaySnapshotter, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
+    pub(crate) lists: ListStore,
     pub(crate) origins: LayerOrigins,
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) containers: ContainerStore,
@@ -61,7 +62,10 @@ impl Engine {
         let registries = Arc::new(Registries::new(environment.registry_files.clone()));
         Ok(Self {
             content: ContentStore::open(&root.join("content"))?,
-            images: ImageStore::open(&root.join("images"))?.with_short_names(registries.short_names()),
+            images: ImageStore::open(&root.join("images"))?
+                .with_short_names(registries.short_names())
+                .with_history(environment.settings.images.history),
+            lists: ListStore::new(root.join("manifests")),
             origins: LayerOrigins::open(&root.join("layer-origins"))?,
             snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,

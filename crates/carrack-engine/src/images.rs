@@ -1,9 +1,12 @@
 //! The images of this machine: list, tag, untag, remove.
 
-use carrack_image::{Found, Image, ImageRecord, MatchedBy};
-use carrack_oci::Reference;
+use std::collections::BTreeSet;
+
+use carrack_image::{Found, Image, ImageRecord, LogEntry, MatchedBy};
+use carrack_oci::{Digest, Reference};
 
 use crate::error::OperationContext;
+use crate::garbage::Collected;
 use crate::{Engine, Error, Result};
 
 /// What removing an image did, in order.
@@ -15,6 +18,15 @@ pub enum Removed {
     Deleted(String),
 }
 
+/// How images are removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveOptions {
+    /// Also an image that was named by ID and has several names, or that the log of another name has.
+    pub force: bool,
+    /// Leaves layers that nothing names any more to a later collection.
+    pub no_prune: bool,
+}
+
 impl Engine {
     /// Every image record, by name.
     pub fn list_images(&self) -> Result<Vec<ImageRecord>> {
@@ -24,6 +36,16 @@ impl Engine {
     /// The image that `name` names, with its other names.
     pub fn find_image(&self, name: &str) -> Result<Found> {
         Ok(self.images.find(name)?)
+    }
+
+    /// What a name means and has meant, the newest first.
+    pub fn image_log(&self, name: &str) -> Result<Vec<LogEntry>> {
+        self.images.log_of(name).operation("show the log of", name)
+    }
+
+    /// The IDs of all images that are here.
+    pub fn image_ids(&self) -> Result<BTreeSet<Digest>> {
+        Ok(self.images.list()?.into_iter().map(|record| record.config_digest).collect())
     }
 
     /// Manifest and config of a record.
@@ -66,19 +88,42 @@ impl Engine {
         Ok(untagged)
     }
 
-    /// Removes a name; the image itself goes with its last name. `force` removes an image that has several names
-    /// and was named by ID.
+    /// Removes what `name` names, then deletes what nothing names any more.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         let removed = self.remove_records(name, force).operation("remove image", name)?;
         self.collect_garbage()?;
         Ok(removed)
     }
 
+    /// Removes what each of `names` names, then deletes what nothing names any more. Each result is told to `report`
+    /// at once; one that fails does not keep the others.
+    pub fn remove_images(
+        &self,
+        names: &[String],
+        options: &RemoveOptions,
+        report: &mut dyn FnMut(Result<Vec<Removed>>),
+    ) -> Result<Collected> {
+        for name in names {
+            report(self.remove_records(name, options.force).operation("remove image", name));
+        }
+        match options.no_prune {
+            true => Ok(Collected::default()),
+            false => self.collect_garbage(),
+        }
+    }
+
+    /// Removes a name; the image itself goes with its last name, unless the log of another name has it: then it stays
+    /// without a name.
     fn remove_records(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         let _operation = self.operation()?;
         let Found { record, matched_by, names } = self.images.find(name)?;
         let by_id = matched_by == MatchedBy::Id;
         let is_last = by_id || names.len() == 1;
+        if is_last && !by_id && !force && self.images.is_in_another_log(&record)? {
+            let untagged = record.reference.iter().map(|name| Removed::Untagged(name.familiar())).collect();
+            self.untag_record(&record)?;
+            return Ok(untagged);
+        }
         if is_last {
             self.refuse_if_used(&record)?;
         }

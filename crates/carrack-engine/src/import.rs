@@ -34,7 +34,9 @@ impl Engine {
         observer: Observer<'_>,
     ) -> Result<ImageRecord> {
         let imported = self.import_tar(source, options, observer);
-        self.clear_after_refusal(imported).operation("import", origin)
+        let record = self.clear_after_refusal(imported).operation("import", origin)?;
+        self.enforce_size_cap(&[record.id()], observer)?;
+        Ok(record)
     }
 
     fn import_tar(

@@ -6,19 +6,24 @@ use carrack_container::{
 use carrack_image::{Found, Image};
 use carrack_network::Attachment;
 use carrack_oci::{ContainerConfig, Reference};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{Engine, Result};
 
 /// Docker's "never".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+/// How layers become a filesystem.
+const STORAGE_DRIVER: &str = "overlay";
 
 impl Engine {
     /// `docker image inspect` of the image that `name` names.
     pub fn inspect_image(&self, name: &str) -> Result<Value> {
         let found = self.images.find(name)?;
         let image = Image::load(&self.content, &found.record.manifest)?;
-        Ok(image_json(&found, &image))
+        let config = self.content.read(image.id())?;
+        let legacy = serde_json::from_slice(&config).unwrap_or_default();
+        Ok(image_json(&found, &image, &legacy))
     }
 
     /// `docker container inspect` of the container that `text` names.
@@ -47,7 +52,7 @@ impl Engine {
             "LogPath": self.containers.log_path(&record.id).display().to_string(),
             "Name": format!("/{}", record.name),
             "RestartCount": 0,
-            "Driver": "overlay",
+            "Driver": STORAGE_DRIVER,
             "Platform": "linux",
             "HostConfig": self.host_json(&record.host),
             "Mounts": mounts_json(&record.host),
@@ -91,20 +96,34 @@ impl Engine {
     }
 }
 
-fn image_json(found: &Found, image: &Image) -> Value {
+/// What Docker wrote into configs before the OCI specification and still shows.
+#[derive(Default, Deserialize)]
+struct LegacyConfig {
+    #[serde(default)]
+    container: String,
+    #[serde(default)]
+    docker_version: String,
+}
+
+fn image_json(found: &Found, image: &Image, legacy: &LegacyConfig) -> Value {
     let names: Vec<&Reference> = found.names.iter().filter_map(|record| record.reference.as_ref()).collect();
     let tagged = names.iter().filter(|name| name.tag().is_some());
     let digests = found.names.iter().filter_map(|record| record.repo_digest());
     let (config, record) = (&image.config, &found.record);
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    json!({
+    // Without a remark of its own an image has that of its last step.
+    let last_remark = || config.history.last().and_then(|step| step.comment.clone());
+    let comment = config.comment.clone().filter(|comment| !comment.is_empty()).or_else(last_remark);
+    let last_tag = found.names.iter().filter_map(|record| record.tagged).max();
+    let mut value = json!({
         "Id": record.id().to_string(),
         "RepoTags": tagged.map(|name| name.familiar()).collect::<Vec<_>>(),
         "RepoDigests": digests.map(|name| name.familiar()).collect::<std::collections::BTreeSet<_>>(),
         "Parent": "",
-        "Comment": text(&config.comment),
+        "Comment": text(&comment),
         "Created": config.created.as_deref().unwrap_or(ZERO_TIME),
-        "DockerVersion": "",
+        "Container": legacy.container,
+        "DockerVersion": legacy.docker_version,
         "Author": text(&config.author),
         "Config": image_config_json(&config.config),
         "Architecture": config.architecture,
@@ -112,10 +131,16 @@ fn image_json(found: &Found, image: &Image) -> Value {
         "Os": config.os,
         "Size": record.size_bytes,
         "VirtualSize": record.size_bytes,
+        // As Docker's containerd store: how layers are put together is the store's own affair.
+        "GraphDriver": {"Name": STORAGE_DRIVER, "Data": null},
         "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
-        "Metadata": {"LastTagTime": ZERO_TIME},
+        "Metadata": {"LastTagTime": last_tag.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string())},
         "Descriptor": record.target,
-    })
+    });
+    if let Some(version) = &config.os_version {
+        value["OsVersion"] = json!(version);
+    }
+    value
 }
 
 /// Docker prints every field of an image's config, also the empty ones.

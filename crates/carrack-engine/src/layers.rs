@@ -10,12 +10,12 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
+use carrack_distribution::{Class, Client};
 use carrack_image::{Image, LayerOrigin};
 use carrack_layer::compression::{self, Method};
-use carrack_oci::{Descriptor, DiffId, Digest, Reference, Repository};
+use carrack_oci::{Descriptor, DiffId, Digest, Repository};
 use carrack_sys::IoContext;
 
-use crate::registries::Place;
 use crate::stream::{BlobReader, Exact, produced};
 use crate::{Engine, Result};
 
@@ -36,15 +36,15 @@ pub(crate) enum LayerBytes {
 /// Finds the exact bytes of layers, and opens them.
 pub(crate) struct LayerFinder<'a> {
     engine: &'a Engine,
-    /// The repositories that were asked, each with its client.
-    places: Mutex<HashMap<Repository, Arc<Place>>>,
+    /// One a registry, made when it is first asked.
+    clients: Mutex<HashMap<String, Arc<Client>>>,
     /// Registries that did not answer once: each further question would wait as long.
     silent: Mutex<HashSet<String>>,
 }
 
 impl<'a> LayerFinder<'a> {
     pub fn new(engine: &'a Engine) -> Self {
-        Self { engine, places: Mutex::default(), silent: Mutex::default() }
+        Self { engine, clients: Mutex::default(), silent: Mutex::default() }
     }
 
     /// Where the bytes of a layer are on this machine.
@@ -69,15 +69,12 @@ impl<'a> LayerFinder<'a> {
             if silent.contains(repository.registry()) {
                 continue;
             }
-            let asked = self
-                .place(&repository, layer)
-                .and_then(|place| Ok(place.client()?.blob_exists(place.reference.repository(), layer)?));
-            match asked {
+            match self.client(&repository)?.blob_exists(&repository, layer) {
                 Ok(true) => return Ok(Some(LayerBytes::Repository(repository))),
                 Ok(false) => {}
                 Err(error) => {
                     tracing::info!(%error, layer = %layer.digest, "cannot ask where a layer came from");
-                    if error.is_transient() {
+                    if matches!(error.class(), Class::Unreachable | Class::Tls) {
                         silent.insert(repository.registry().to_owned());
                     }
                 }
@@ -109,26 +106,22 @@ impl<'a> LayerFinder<'a> {
                 return Ok(Box::new(Exact::new(made, layer).on_mismatch(forget)));
             }
             LayerBytes::Repository(repository) => {
-                let place = self.place(repository, layer)?;
-                produced(scope, move |out| {
-                    let repository = place.reference.repository();
-                    Ok(place.client()?.fetch_blob(repository, layer, out, &|_| {})?)
-                })
+                let client = self.client(repository)?;
+                produced(scope, move |out| Ok(client.fetch_blob(repository, layer, out, &|_| {})?))
             }
         };
         Ok(Box::new(Exact::new(reader, layer)))
     }
 
-    /// Where a repository is by the configuration; a blocked one is an error.
-    fn place(&self, repository: &Repository, layer: &Descriptor) -> Result<Arc<Place>> {
-        let mut places = self.places.lock().expect("no thread panics with the lock");
-        if let Some(place) = places.get(repository) {
-            return Ok(Arc::clone(place));
+    fn client(&self, repository: &Repository) -> Result<Arc<Client>> {
+        let registry = repository.registry();
+        let mut clients = self.clients.lock().expect("no thread panics with the lock");
+        if let Some(client) = clients.get(registry) {
+            return Ok(Arc::clone(client));
         }
-        let name: Reference = format!("{repository}@{}", layer.digest).parse()?;
-        let place = Arc::new(self.engine.push_place(&name)?);
-        places.insert(repository.clone(), Arc::clone(&place));
-        Ok(place)
+        let client = Arc::new(self.engine.client_of_registry(registry)?);
+        clients.insert(registry.to_owned(), Arc::clone(&client));
+        Ok(client)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Engine, Error, Result};
 impl Engine {
     /// Tries a user's password at a registry, and keeps what the registry gives for it.
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<()> {
-        let client = self.client_for_login(registry).operation("log in to", registry)?;
+        let client = self.client_of_registry(registry).operation("log in to", registry)?;
         let credential = client.login(registry, user, &Secret::new(password)).map_err(|error| {
             let is_wrong = error.class() == Class::Unauthorized;
             let hint = if is_wrong { "check the user name and the password" } else { "" };

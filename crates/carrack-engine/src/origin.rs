@@ -48,10 +48,10 @@ impl Origin {
         }
     }
 
-    /// The repository, once its root is known, where it is one of a registry.
+    /// The repository, where it is one of a registry.
     pub(crate) fn repository(&self) -> Option<&Repository> {
         match self {
-            Self::Registry(places) => Some(places.chosen().name.repository()),
+            Self::Registry(places) => Some(places.chosen().reference.repository()),
             Self::Local { .. } => None,
         }
     }
@@ -86,7 +86,7 @@ impl Origin {
         let reader = match self {
             Self::Registry(places) => produced(scope, move |out| {
                 places.fetch(&mut |client, reference| {
-                    client.fetch_blob(reference.repository(), descriptor, &mut *out, &|_| {})
+                    client.fetch_blob(reference.repository(), descriptor, out, &|_| {})
                 })
             }),
             Self::Local { source, .. } => source.blob(descriptor)?,

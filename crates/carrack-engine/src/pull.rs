@@ -44,7 +44,9 @@ impl Engine {
     pub fn pull(&self, location: &Location, platform: &Platform, observer: Observer<'_>) -> Result<Pulled> {
         let pulled =
             Origin::open(self, location).and_then(|origin| self.pull_image(&origin, platform, observer));
-        self.clear_after_refusal(pulled).operation("pull", location)
+        let pulled = self.clear_after_refusal(pulled).operation("pull", location)?;
+        self.enforce_size_cap(&[pulled.record.id()], observer)?;
+        Ok(pulled)
     }
 
     /// Pulls what `origin` has for `platform`.

@@ -37,7 +37,10 @@ impl Engine {
         observer: Observer<'_>,
     ) -> Result<Pulled> {
         let here = self.find_for(name, platform)?;
-        let keep = |record| Ok(Pulled { record, is_new: false });
+        let keep = |record| {
+            self.images.touch(&record);
+            Ok(Pulled { record, is_new: false })
+        };
         match (here, policy) {
             (Some(record), _) if names_digest(name) => keep(record),
             (Some(record), PullPolicy::Missing | PullPolicy::Never) => keep(record),
@@ -70,7 +73,9 @@ impl Engine {
             let origin = Origin::open_names(self, &names)?;
             self.pull_image(&origin, platform.unwrap_or(&Platform::host()), observer)
         };
-        self.clear_after_refusal(pull()).operation("pull", name)
+        let pulled = self.clear_after_refusal(pull()).operation("pull", name)?;
+        self.enforce_size_cap(&[pulled.record.id()], observer)?;
+        Ok(pulled)
     }
 
     fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Option<ImageRecord>> {

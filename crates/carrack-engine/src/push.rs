@@ -109,6 +109,27 @@ impl Engine {
         Ok(digest)
     }
 
+    /// The image of `record` as it is pushed: layers that were made here are compressed now, and named so in all its
+    /// records, for whoever needs its digest before a push.
+    pub(crate) fn as_pushed(&self, record: &ImageRecord, observer: Observer<'_>) -> Result<Image> {
+        let image = Image::load(&self.content, &record.manifest)?;
+        let finder = LayerFinder::new(self);
+        let push = Push { engine: self, finder: &finder, options: &PushOptions::default(), observer };
+        let mut plans = Vec::new();
+        for layer in image.layers() {
+            plans.push(match push.wanted(layer.descriptor, layer.diff_id)? {
+                Some((method, reason)) => LayerPlan::Compress { method, reason },
+                None => LayerPlan::Keep(Supply::There),
+            });
+        }
+        let (image, bytes, _) = push.compress(image, plans)?;
+        if image.descriptor != record.manifest {
+            self.content.put(&bytes)?;
+            self.repoint(record, &image.descriptor)?;
+        }
+        Ok(image)
+    }
+
     /// Has every name of an image that was made here name the manifest with compressed layers, so that a later push
     /// has nothing to decide; the image ID stays.
     fn repoint(&self, record: &ImageRecord, manifest: &Descriptor) -> Result<()> {
@@ -171,9 +192,9 @@ impl Push<'_> {
     fn wanted(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Option<(Method, Reason)>> {
         let PushOptions { compression, is_forced, preserve_digests } = self.options;
         // A plain layer that came from a registry is as its author wants it.
-        let is_new = layer.media_type == media_type::OCI_LAYER
-            && layer.digest == diff_id.0
-            && self.engine.origins.get(&layer.digest)?.is_none();
+        let is_plain = matches!(layer.media_type.as_str(), media_type::OCI_LAYER | media_type::DOCKER_LAYER);
+        let is_new =
+            is_plain && layer.digest == diff_id.0 && self.engine.origins.get(&layer.digest)?.is_none();
         let (method, is_exact_level) = match compression {
             _ if is_new && *preserve_digests => return Ok(None),
             None if is_new => (Method::DEFAULT_GZIP, false),

@@ -85,6 +85,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The client for this place alone.
+    pub(crate) fn into_client(self) -> Result<Client> {
+        match self.client.into_inner() {
+            Some(client) => Ok(client),
+            None => Ok(Client::new(self.options)?),
+        }
+    }
+}
+
 /// The places that may have an image, in order; the first that resolves its name is the chosen one.
 pub(crate) struct Places {
     places: Vec<Place>,
@@ -177,8 +187,8 @@ impl Engine {
         self.place(name, endpoint)
     }
 
-    /// A client that tries credentials of a registry.
-    pub(crate) fn client_for_login(&self, registry: &str) -> Result<Client> {
+    /// A client for one registry as it is, without mirrors.
+    pub(crate) fn client_of_registry(&self, registry: &str) -> Result<Client> {
         let registry = carrack_distribution::registry_name(registry)?;
         let insecure = self.registries.conf()?.is_insecure(&registry)?;
         Ok(Client::new(self.options_for(&registry, insecure)?)?)

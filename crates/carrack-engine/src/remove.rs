@@ -26,13 +26,21 @@ impl Engine {
 
     /// Removes every container that is not in use; returns their IDs.
     pub fn prune_containers(&self) -> Result<Vec<ContainerId>> {
+        self.prune_containers_that(&|_| true)
+    }
+
+    /// Removes those containers that are not in use and meant.
+    pub(crate) fn prune_containers_that(
+        &self,
+        is_meant: &dyn Fn(&Container) -> bool,
+    ) -> Result<Vec<ContainerId>> {
         self.recover()?;
         let mut removed = Vec::new();
         for container in self.containers.list()? {
-            let id = container.record.id;
-            if container.state.status.is_active() {
+            if container.state.status.is_active() || !is_meant(&container) {
                 continue;
             }
+            let id = container.record.id;
             match self.delete_container(&id) {
                 // Somebody has started or removed it meanwhile.
                 Err(Error::Container(
@@ -60,7 +68,8 @@ impl Engine {
         }
     }
 
-    /// Deletes everything of a container that does not run, the record last.
+    /// Deletes everything of a container that does not run. Its snapshot comes last: without a container it is garbage,
+    /// while a container without a snapshot would be broken.
     pub(crate) fn delete_container(&self, id: &ContainerId) -> Result<()> {
         let locked = self.containers.lock(id)?;
         locked.update(|state| state.remove())?;
@@ -69,8 +78,8 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?;
-        Ok(locked.delete()?)
+        locked.delete()?;
+        Ok(self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?)
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.

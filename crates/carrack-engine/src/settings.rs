@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{ByteSize, Error, Result};
 
 /// All settings, with the embedded defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub containers: ContainerSettings,
     /// How images are built.
     pub build: BuildSettings,
+    /// What is kept of images.
+    pub images: ImageSettings,
 }
 
 /// `[storage]`
@@ -33,6 +35,8 @@ pub struct StorageSettings {
     pub root: Option<PathBuf>,
     /// State of what runs.
     pub runroot: Option<PathBuf>,
+    /// What the store may take on disk before unused images make room.
+    pub max_size: Option<ByteSize>,
 }
 
 /// `[registries]`
@@ -98,6 +102,20 @@ pub struct BuildSettings {
 impl Default for BuildSettings {
     fn default() -> Self {
         Self { cache_days: 14 }
+    }
+}
+
+/// `[images]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// How many earlier meanings of each name are remembered; 0 is none.
+    pub history: usize,
+}
+
+impl Default for ImageSettings {
+    fn default() -> Self {
+        Self { history: 10 }
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
-use carrack_distribution::Pushed;
+use carrack_distribution::{Client, Pushed};
 use carrack_image::Image;
 use carrack_image::transport::{Destination, Location, Root};
 use carrack_oci::{Descriptor, Digest, Reference, Repository};
@@ -19,7 +19,6 @@ use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
 use crate::layers::{FromStart, LayerBytes, LayerFinder};
 use crate::origin::Origin;
-use crate::registries::Place;
 use crate::stream::BlobReader;
 use crate::{Engine, Result};
 
@@ -56,7 +55,7 @@ pub(crate) struct TransferPlan {
 
 /// An opened place that takes an image.
 pub(crate) enum Target {
-    Registry(Box<Place>),
+    Registry { client: Box<Client>, reference: Reference },
     Local(Mutex<Box<dyn Destination>>),
 }
 
@@ -64,7 +63,8 @@ impl Target {
     pub fn open(engine: &Engine, location: &Location) -> Result<Self> {
         Ok(match location {
             Location::Registry(reference) => {
-                Self::Registry(Box::new(engine.push_place(&reference.clone().or_latest())?))
+                let place = engine.push_place(&reference.clone().or_latest())?;
+                Self::Registry { reference: place.reference.clone(), client: Box::new(place.into_client()?) }
             }
             local => Self::Local(Mutex::new(local.destination()?)),
         })
@@ -73,7 +73,7 @@ impl Target {
     /// The repository, where it is one of a registry.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
-            Self::Registry(place) => Some(place.name.repository()),
+            Self::Registry { reference, .. } => Some(reference.repository()),
             Self::Local(_) => None,
         }
     }
@@ -81,7 +81,7 @@ impl Target {
     /// Whether a blob needs not be sent.
     pub fn has(&self, blob: &Descriptor) -> Result<bool> {
         Ok(match self {
-            Self::Registry(place) => place.client()?.blob_exists(place.reference.repository(), blob)?,
+            Self::Registry { client, reference } => client.blob_exists(reference.repository(), blob)?,
             Self::Local(destination) => {
                 destination.lock().expect("no thread panics with the lock").has_blob(blob)?
             }
@@ -104,8 +104,7 @@ impl Transfer<'_> {
         self.blobs(&plan.blobs, &target)?;
         let (root, _) = plan.documents.last().expect("a plan has a document");
         match target {
-            Target::Registry(place) => {
-                let (client, reference) = (place.client()?, &place.reference);
+            Target::Registry { client, reference } => {
                 for (document, bytes) in &plan.documents {
                     let is_root = document.digest == root.digest;
                     let key = if is_root { reference.manifest_key() } else { document.digest.as_str() };
@@ -139,7 +138,7 @@ impl Transfer<'_> {
             Ok(())
         };
         let threads = match target {
-            Target::Registry(_) => self.engine.environment.settings.registries.parallel_layers,
+            Target::Registry { .. } => self.engine.environment.settings.registries.parallel_layers,
             // A folder or archive takes one blob after the other.
             Target::Local(_) => 1,
         };
@@ -161,10 +160,10 @@ impl Transfer<'_> {
             return Ok(());
         }
         let (client, repository) = match target {
-            Target::Registry(place) => (place.client()?, place.reference.repository()),
+            Target::Registry { client, reference } => (client, reference.repository()),
             Target::Local(destination) => return self.put(blob, destination),
         };
-        for from in self.repositories_with(descriptor, repository)? {
+        for from in self.repositories_with(blob, repository)? {
             match client.mount_blob(repository, &descriptor.digest, &from) {
                 Ok(true) => {
                     self.tell(blob, Phase::Mounted);
@@ -212,10 +211,14 @@ impl Transfer<'_> {
 
     /// Other repositories of the destination's registry that have the blob, as far as this machine knows, so that the
     /// registry can link it instead of receiving it again; at most a few, each is a request.
-    fn repositories_with(&self, blob: &Descriptor, destination: &Repository) -> Result<Vec<Repository>> {
+    fn repositories_with(&self, blob: &PlannedBlob, destination: &Repository) -> Result<Vec<Repository>> {
         const MAX_CANDIDATES: usize = 3;
         let mut known: Vec<Repository> =
             self.origin.and_then(Origin::repository).cloned().into_iter().collect();
+        if let Supply::Stored(LayerBytes::Repository(from)) = &blob.supply {
+            known.push(from.clone());
+        }
+        let blob = &blob.descriptor;
         known.extend(
             self.engine.origins.get(&blob.digest)?.into_iter().flat_map(|origin| origin.repositories),
         );

@@ -46,6 +46,14 @@ pub enum Error {
         /// The short IDs that match.
         candidates: Vec<String>,
     },
+    /// `NAME@{N}` of what a name meant before, which is no longer known or no longer here.
+    #[error("no image {text}: {reason}")]
+    Past {
+        /// What the user named.
+        text: String,
+        /// What there is instead.
+        reason: String,
+    },
     /// A record file does not hold a record of its name.
     #[error("cannot read the image record {}: {reason}", path.display())]
     Record {

@@ -3,14 +3,15 @@
 //! Follows Docker: a name is tried before an ID, `name` is `name:latest`, and an ID may be shortened as long as only
 //! one image begins with it. Where nothing has the name on Docker Hub, `localhost/name` is tried as Podman does:
 //! that is what its archives call an image built without a registry. Last come the names that the configuration has
-//! for one without a registry: its alias, or the search registries.
+//! for one without a registry: its alias, or the search registries. Beyond Docker, `name@{1}` is what the name meant
+//! before, `name@{2}` before that, and `name@{0}` what it means now.
 
 use std::fmt;
 use std::sync::Arc;
 
 use carrack_oci::{Digest, Reference};
 
-use crate::{Error, ImageRecord, ImageStore, Result};
+use crate::{Error, ImageRecord, ImageStore, LogEntry, Result};
 
 /// How a user named an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,9 @@ impl ImageStore {
     /// The record that `text` names and how, without the other names of its image: where a name is given, this
     /// reads one file however many images there are.
     pub fn find_record(&self, text: &str) -> Result<(ImageRecord, MatchedBy)> {
+        if let Some((name, number)) = past_name(text) {
+            return self.find_past(text, name, number);
+        }
         match self.find_by_name(text) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => Ok((self.find_by_id(text)?, MatchedBy::Id)),
@@ -121,6 +125,39 @@ impl ImageStore {
         Ok(record.map(|record| (record, MatchedBy::Name)))
     }
 
+    /// What a name meant `number` changes ago.
+    fn find_past(&self, text: &str, name: &str, number: usize) -> Result<(ImageRecord, MatchedBy)> {
+        let log = self.log_of(name)?;
+        let Some(entry) = log.get(number) else {
+            let reason = match log.len() {
+                1 => format!("{name} has meant nothing else, expected {name}@{{0}}"),
+                count => format!("the log of {name} goes from {name}@{{0}} to {name}@{{{}}}", count - 1),
+            };
+            return Err(Error::Past { text: text.to_owned(), reason });
+        };
+        if number == 0 {
+            return Ok((entry.record.clone(), MatchedBy::Name));
+        }
+        let mut here = self.names_of(entry.record.id())?;
+        // The same image may have been compressed, and so have another manifest, since.
+        here.sort_by_key(|record| record.manifest.digest != entry.record.manifest.digest);
+        match here.into_iter().next() {
+            Some(record) => Ok((record, MatchedBy::Id)),
+            None => {
+                let reason = format!("the image {} was removed", entry.record.id());
+                Err(Error::Past { text: text.to_owned(), reason })
+            }
+        }
+    }
+
+    /// The log of the name that a user gives, which must be one that means something now.
+    pub fn log_of(&self, name: &str) -> Result<Vec<LogEntry>> {
+        let not_found = || Error::NotFound { text: name.to_owned() };
+        let (record, _) = self.find_by_name(name)?.ok_or_else(not_found)?;
+        let reference = record.reference.ok_or_else(not_found)?;
+        self.log(&reference)
+    }
+
     /// A tagged image of the repository that was pulled as this digest; the digest outweighs a tag beside it.
     fn find_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<Option<ImageRecord>> {
         let is_meant = |record: &ImageRecord| {
@@ -154,6 +191,12 @@ impl ImageStore {
             }),
         }
     }
+}
+
+/// Takes `name@{number}` apart.
+fn past_name(text: &str) -> Option<(&str, usize)> {
+    let (name, number) = text.strip_suffix('}')?.rsplit_once("@{")?;
+    Some((name, number.parse().ok()?))
 }
 
 fn without_tag(text: &str) -> &str {

@@ -3,6 +3,7 @@
 //! Invariant: a record that was read has been checked against its own file name, so it cannot pose as another.
 
 use carrack_oci::{Descriptor, Digest, Platform, Reference};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Image;
@@ -27,6 +28,9 @@ pub struct ImageRecord {
     /// What `images` shows as the size: the unpacked layers where the writer of the record knows them, else the
     /// blobs.
     pub size_bytes: u64,
+    /// Since when the name means this image; the store fills it in when the record is put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tagged: Option<Timestamp>,
 }
 
 impl ImageRecord {
@@ -40,6 +44,7 @@ impl ImageRecord {
             platform: image.config.platform(),
             created_unix: image.created().map_or(0, |created| created.as_second()),
             size_bytes: image.blob_bytes(),
+            tagged: None,
         }
     }
 
@@ -62,7 +67,7 @@ impl ImageRecord {
     }
 }
 
-/// The file name of a record of `reference`.
+/// The file name of a record, a log or a list of `reference`.
 pub(crate) fn file_name(reference: &Reference) -> String {
     name_of(&reference.to_string())
 }

@@ -4,6 +4,7 @@
 //! <root>/
 //!   <sha256 of the reference>.json   one record
 //!   <sha256 of the manifest digest>.json   the record of an image without a name
+//!   log/<sha256 of the reference>.json     what the name meant before
 //!   lock                             held alone by whoever writes
 //! ```
 //!
@@ -18,9 +19,11 @@ use carrack_oci::{Digest, Reference, parse_strict};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
+use jiff::Timestamp;
 
+use crate::name_log::NameLogs;
 use crate::record::file_name;
-use crate::{Error, ImageRecord, Result, ShortNames};
+use crate::{Error, ImageRecord, LogEntry, Result, ShortNames};
 
 /// Far above any record that carrack writes; annotations of a descriptor are the only long part.
 const MAX_RECORD_BYTES: u64 = 8 << 20;
@@ -30,13 +33,15 @@ const MAX_RECORD_BYTES: u64 = 8 << 20;
 pub struct ImageStore {
     root: PathBuf,
     pub(crate) short_names: ShortNames,
+    logs: NameLogs,
 }
 
 impl ImageStore {
     /// Opens the store at `root`, which is made with mode 0700 where it is missing.
     pub fn open(root: &Path) -> Result<Self> {
         atomic::create_private_dir(root)?;
-        Ok(Self { root: root.to_owned(), short_names: ShortNames::default() })
+        let logs = NameLogs::new(root.join("log"));
+        Ok(Self { root: root.to_owned(), short_names: ShortNames::default(), logs })
     }
 
     /// The same store, where a name that no image has may stand for others.
@@ -44,19 +49,32 @@ impl ImageStore {
         Self { short_names, ..self }
     }
 
+    /// The same store with room for this many earlier meanings of each name.
+    pub fn with_history(self, entries: usize) -> Self {
+        Self { logs: self.logs.with_room(entries), ..self }
+    }
+
     /// Writes a record, durable when this returns; all that it names must be complete and durable before.
     ///
-    /// An image that loses its only name by this stays as an image without a name; one that gains a name is no
-    /// longer listed without one.
+    /// An image that loses its only name by this stays as an image without a name, and the name's log says what it
+    /// meant; an image that gains a name is no longer listed without one.
     pub fn put(&self, record: &ImageRecord) -> Result<()> {
         let _lock = self.lock()?;
         let path = self.root.join(record.file_name());
-        if let Some(displaced) = read_record(&path)?
-            && displaced.id() != record.id()
-        {
-            self.keep_unnamed(displaced)?;
+        let displaced = read_record(&path)?;
+        let now = Timestamp::now();
+        let mut tagged = now;
+        match displaced {
+            Some(same) if same.id() == record.id() => tagged = same.tagged.unwrap_or(now),
+            Some(displaced) => {
+                // The log comes first: read with a record that was not replaced after all, it has one entry too many,
+                // which is known by its time; the other way round it would lack one.
+                self.logs.remember(&displaced, now)?;
+                self.keep_unnamed(displaced)?;
+            }
+            None => {}
         }
-        self.write(&path, record)?;
+        self.write(&path, &ImageRecord { tagged: Some(tagged), ..record.clone() })?;
         if record.reference.is_some() {
             let unnamed = ImageRecord { reference: None, ..record.clone() };
             self.remove(&unnamed)?;
@@ -73,9 +91,40 @@ impl ImageStore {
     pub fn delete(&self, record: &ImageRecord) -> Result<bool> {
         let _lock = self.lock()?;
         match read_record(&self.root.join(record.file_name()))? {
-            Some(current) if current.manifest == record.manifest => self.remove(record).map(|()| true),
+            Some(current) if current.manifest == record.manifest => {
+                self.remove(record)?;
+                if let Some(reference) = &record.reference {
+                    self.logs.forget(reference)?;
+                }
+                Ok(true)
+            }
             _ => Ok(false),
         }
+    }
+
+    /// What a name means, and before it what it has meant, the newest first; empty when there is no such name.
+    pub fn log(&self, reference: &Reference) -> Result<Vec<LogEntry>> {
+        let reference = reference.clone().or_latest();
+        let Some(current) = self.get(&reference)? else { return Ok(Vec::new()) };
+        let past = self.logs.read(&reference)?;
+        let is_past = |entry: &LogEntry| {
+            (&entry.record.config_digest, entry.record.tagged) != (current.id(), current.tagged)
+        };
+        let past: Vec<_> = past.into_iter().rev().filter(is_past).collect();
+        Ok([LogEntry { record: current, replaced: None }].into_iter().chain(past).collect())
+    }
+
+    /// Whether the log of another name has the image of `record`.
+    pub fn is_in_another_log(&self, record: &ImageRecord) -> Result<bool> {
+        for other in self.list()? {
+            let Some(name) = other.reference.filter(|name| Some(name) != record.reference.as_ref()) else {
+                continue;
+            };
+            if self.logs.read(&name)?.iter().any(|entry| entry.record.id() == record.id()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Every record, by name; those without one come last.
@@ -118,13 +167,17 @@ impl ImageStore {
         Ok(atomic::sync_parent(&path)?)
     }
 
-    fn lock(&self) -> Result<Lock> {
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn lock(&self) -> Result<Lock> {
         Ok(Lock::exclusive(&self.root.join("lock"))?)
     }
 }
 
 /// Reads a record; `None` when there is none, an error when the file holds anything but a record of its own name.
-fn read_record(path: &Path) -> Result<Option<ImageRecord>> {
+pub(crate) fn read_record(path: &Path) -> Result<Option<ImageRecord>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.during("open", path)?,

@@ -85,7 +85,7 @@ fn too_large(error: Error, limit_bytes: u64) -> Error {
 }
 
 /// What a name means to the layer format.
-enum Meaning<'path> {
+pub(crate) enum Meaning<'path> {
     /// A file, folder ... of this layer.
     Entry,
     /// The name is removed from lower layers.
@@ -97,7 +97,7 @@ enum Meaning<'path> {
 }
 
 impl<'path> Meaning<'path> {
-    fn of(path: &'path Path) -> Result<Self> {
+    pub(crate) fn of(path: &'path Path) -> Result<Self> {
         let folders = path.parent().unwrap_or(Path::new(""));
         for folder in folders {
             if folder.as_bytes().starts_with(AUFS_PREFIX) {

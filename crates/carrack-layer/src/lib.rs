@@ -10,10 +10,12 @@ mod error;
 mod extract;
 pub mod tar;
 mod unpack;
+mod verify;
 mod xattr;
 
 pub use apply::{Applied, ApplyOptions, apply};
 pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
 pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract};
+pub use verify::{Difference, verify};
 pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};

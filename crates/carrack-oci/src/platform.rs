@@ -20,9 +20,15 @@ pub struct Platform {
     /// The version of the operating system (Windows only in practice).
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
+    /// What the operating system must be able to do (`win32k`).
+    #[serde(rename = "os.features", default, skip_serializing_if = "Option::is_none")]
+    pub os_features: Option<Vec<String>>,
     /// The variant of the CPU (`v7` of `arm`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// What the CPU must be able to do (`sse4`); OCI reserves the key, Docker's lists have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Vec<String>>,
 }
 
 impl Platform {
@@ -30,7 +36,7 @@ impl Platform {
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let os = os.to_ascii_lowercase();
         let (architecture, variant) = normalise(&architecture.to_ascii_lowercase(), variant);
-        Self { os, architecture, variant, os_version: None }
+        Self { os, architecture, variant, os_version: None, os_features: None, features: None }
     }
 
     /// The platform this binary runs on.

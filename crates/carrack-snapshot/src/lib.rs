@@ -13,6 +13,7 @@
 //! A snapshot is seen through a [`Mount`], which is opened as a *detached* mount: it is in no mount namespace, and goes
 //! away with the last descriptor of it.
 
+mod check;
 mod error;
 mod key;
 mod mount;
@@ -21,6 +22,7 @@ mod snapshotter;
 pub mod suite;
 
 pub use carrack_sys::tree::Usage;
+pub use check::Problem;
 pub use error::{Error, Result};
 pub use key::{KeyError, SnapshotKey};
 pub use mount::Mount;

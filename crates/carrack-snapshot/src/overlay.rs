@@ -19,7 +19,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -34,8 +34,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::snapshotter::{Staged, files_of};
-use crate::{Error, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter};
+use crate::{Error, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName, Snapshots, Snapshotter};
 
+mod check;
 mod record;
 mod stack;
 
@@ -101,13 +102,14 @@ impl OverlaySnapshotter {
         Ok(Lock::shared(&self.root.join("lock"))?)
     }
 
-    /// Moves a snapshot to `staging/`, where dropping removes it; `None` when there is none.
+    /// Moves a snapshot to `staging/`, where dropping removes it; `None` when there is none. It takes no space, so that
+    /// it works on a full disk.
     fn unname(&self, snapshot: &Path) -> Result<Option<Staged>> {
-        let staged = self.stage()?;
-        // In place of the empty folder that has just been made.
-        match fs::rename(snapshot, &staged.path) {
+        let lock = Lock::shared(&self.root.join("staging.lock"))?;
+        let path = self.root.join("staging").join(SnapshotKey::unique("").as_str());
+        match fs::rename(snapshot, &path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            result => Ok(result.during("rename", snapshot).map(|()| Some(staged))?),
+            result => Ok(result.during("rename", snapshot).map(|()| Some(Staged { path, _lock: lock }))?),
         }
     }
 
@@ -181,6 +183,34 @@ impl Snapshots for OverlaySnapshotter {
             tree::remove_tree(&self.root.join("staging").join(name))?;
         }
         Ok(())
+    }
+
+    fn check(&self) -> Result<Vec<Problem>> {
+        self.find_problems()
+    }
+
+    fn verify(&self, id: &ChainId, tar: &mut dyn Read) -> Result<Option<Problem>> {
+        self.compare(id, tar)
+    }
+
+    fn remove_damaged(&self, problem: &Problem) -> Result<()> {
+        let _lock = Lock::exclusive(&self.root.join("lock"))?;
+        match problem.path.is_dir() {
+            true => self.unname(&problem.path).map(drop),
+            false => Ok(atomic::remove_file(&problem.path)?),
+        }
+    }
+
+    fn staged(&self) -> Result<Vec<PathBuf>> {
+        let staging = self.root.join("staging");
+        Ok(folder_names(&staging)?.iter().map(|name| staging.join(name)).collect())
+    }
+
+    fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf> {
+        match snapshot {
+            SnapshotName::Committed(id) => vec![self.committed(id)],
+            SnapshotName::Key(key) => vec![self.active(key)],
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use carrack_oci::{ChainId, DiffId};
 use carrack_sys::lock::Lock;
 use carrack_sys::tree::{self, Usage};
 
-use crate::{Mount, Result, SnapshotKey};
+use crate::{Mount, Problem, Result, SnapshotKey};
 
 /// A store of snapshots. Every operation is atomic, and safe among threads and processes.
 pub trait Snapshotter: Send + Sync {
@@ -72,6 +72,23 @@ pub trait Snapshots: Snapshotter + LayerUnpacker {
 
     /// Removes what a crash has left half made, unless somebody is making something right now.
     fn clear_staging(&self) -> Result<()>;
+
+    /// Everything that is wrong: damaged snapshots, and paths that are none where only snapshots belong. What is half
+    /// made is not wrong; [`Snapshots::staged`] has it.
+    fn check(&self) -> Result<Vec<Problem>>;
+
+    /// Compares a committed snapshot with `tar`, the uncompressed layer that it was made of: `None`, or what differs.
+    fn verify(&self, id: &ChainId, tar: &mut dyn Read) -> Result<Option<Problem>>;
+
+    /// Takes away what [`Snapshots::check`] has found, whatever stands on it: the caller makes it anew from the layer,
+    /// or removes the rest too.
+    fn remove_damaged(&self, problem: &Problem) -> Result<()>;
+
+    /// What is being made, or what a crash has left of it.
+    fn staged(&self) -> Result<Vec<PathBuf>>;
+
+    /// The files and folders that hold a snapshot. One may hold several snapshots.
+    fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf>;
 }
 
 /// The name of a snapshot.

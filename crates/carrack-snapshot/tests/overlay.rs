@@ -8,7 +8,9 @@ use std::path::Path;
 use carrack_layer::DiffOptions;
 use carrack_oci::{ChainId, Digest};
 use carrack_snapshot::suite::{CHECKS, entry, layer};
-use carrack_snapshot::{Error, LayerUnpacker, Mount, OverlaySnapshotter, SnapshotKey, Snapshotter};
+use carrack_snapshot::{
+    Error, LayerUnpacker, Mount, OverlaySnapshotter, SnapshotKey, SnapshotName, Snapshots, Snapshotter,
+};
 
 fn store() -> (tempfile::TempDir, OverlaySnapshotter) {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +42,37 @@ fn passes_the_suite() {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&store)));
         assert!(result.is_ok(), "{name}");
         assert!(names(&folder.path().join("snapshots/staging")).is_empty(), "{name}: staging/ is not empty");
+        assert_eq!(store.check().unwrap(), [], "{name}");
     }
+}
+
+#[test]
+fn damage_is_found_and_taken_away() {
+    let (folder, store) = store();
+    let committed = folder.path().join("snapshots/committed");
+    let tar = layer(&[entry("a"), entry("d/"), entry("d/b")]);
+    let base = add_layer(&store, None, &["a", "d/", "d/b"]);
+    let top = add_layer(&store, Some(&base), &["c"]);
+    let path = |id: &ChainId| committed.join(format!("sha256-{}", id.0.hex()));
+    let verify = || store.verify(&base, &mut tar.as_slice()).unwrap();
+    assert_eq!(verify(), None);
+    fs::write(path(&base).join("fs/d/b"), "d/B").unwrap();
+    assert!(verify().unwrap().reason.contains("d/b: other content"));
+    fs::remove_file(path(&base).join("fs/a")).unwrap();
+    assert_eq!(store.check().unwrap(), [], "files are looked for by verify");
+    let problem = verify().unwrap();
+    assert_eq!(problem.snapshot, Some(SnapshotName::Committed(base.clone())));
+    assert!(problem.reason.contains("a: it is not there (and 1 more)"), "{problem:?}");
+    store.remove_damaged(&problem).unwrap();
+    let problems = store.check().unwrap();
+    assert!(problems.len() == 1 && problems[0].reason.contains(base.0.hex()), "{problems:?}");
+    fs::write(path(&top).join("record.json"), "{").unwrap();
+    fs::write(committed.join("stray"), "").unwrap();
+    let problems = store.check().unwrap();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    problems.iter().for_each(|problem| store.remove_damaged(problem).unwrap());
+    assert_eq!(store.check().unwrap(), []);
+    assert!(names(&committed).is_empty());
 }
 
 #[test]

@@ -235,5 +235,26 @@ pub fn usage(root: &Root) -> Result<Usage> {
     Ok(usage)
 }
 
+/// What a file, or a folder with all below it, takes on disk: what `du` says. What is absent takes nothing.
+pub fn allocated_bytes(path: &Path) -> Result<u64> {
+    let top = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        metadata => metadata.during("examine", path)?,
+    };
+    let mut bytes = std::os::unix::fs::MetadataExt::blocks(&top) * 512;
+    if !top.is_dir() {
+        return Ok(bytes);
+    }
+    let mut seen = HashSet::new();
+    walk(&Root::open(path)?, |place| {
+        let Some(metadata) = place.metadata()? else { return Ok(false) };
+        if metadata.is_dir() || metadata.links == 1 || seen.insert(metadata.inode) {
+            bytes += metadata.allocated_bytes;
+        }
+        Ok::<_, crate::Error>(true)
+    })?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests;

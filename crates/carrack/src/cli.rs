@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -76,10 +76,22 @@ const GROUPS: [Group; 4] = [
         augment: |command| with_entries(command, builder_group()),
     },
     Group {
+        name: "manifest",
+        about: "Manage manifest lists: images of several platforms under one name",
+        entries: manifest_group,
+        augment: |command| with_entries(command, manifest_group()),
+    },
+    Group {
         name: "registry",
         about: "Serve images to others",
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
+    },
+    Group {
+        name: "system",
+        about: "Manage the store as a whole",
+        entries: system_group,
+        augment: |command| with_entries(command, system_group()),
     },
 ];
 
@@ -97,7 +109,7 @@ fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
     let same =
         ["build", "copy", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
-    renamed.into_iter().chain(same).chain([commands::IMAGE_INSPECT]).collect()
+    renamed.into_iter().chain(same).chain(commands::IMAGE_ONLY).collect()
 }
 
 fn container_group() -> Vec<Entry> {
@@ -117,8 +129,16 @@ fn builder_group() -> Vec<Entry> {
     vec![commands::BUILDER_PRUNE, find("build")]
 }
 
+fn manifest_group() -> Vec<Entry> {
+    commands::MANIFEST.to_vec()
+}
+
 fn registry_group() -> Vec<Entry> {
     vec![commands::REGISTRY_SERVE]
+}
+
+fn system_group() -> Vec<Entry> {
+    commands::SYSTEM.to_vec()
 }
 
 /// The whole command line, for parsing, help, completion and manual pages.

@@ -53,11 +53,16 @@ pub type Columns = &'static [(&'static str, &'static str)];
 /// Prints a list as `--format` asks: a table of `columns`, `json` (one object a line), or a Go template for each
 /// row, with `table` before it for aligned columns with headings.
 pub fn print_list(rows: &[Value], columns: Columns, format: Option<&str>) -> Result<()> {
+    print_list_with(rows, columns, format, true)
+}
+
+/// The same with or without the headings of a table.
+pub fn print_list_with(rows: &[Value], columns: Columns, format: Option<&str>, headings: bool) -> Result<()> {
     match format {
-        None | Some("table") => print_table(rows, columns),
+        None | Some("table") => print_table(rows, columns, headings),
         Some("json") => rows.iter().try_for_each(print_line),
         Some(text) => match text.strip_prefix("table ") {
-            Some(text) => print_template_table(rows, columns, text),
+            Some(text) => print_template_table(rows, columns, text, headings),
             None => {
                 let template = Template::parse(text)?;
                 rows.iter().try_for_each(|row| print_line(template.render(row)?))
@@ -66,21 +71,27 @@ pub fn print_list(rows: &[Value], columns: Columns, format: Option<&str>) -> Res
     }
 }
 
-fn print_table(rows: &[Value], columns: Columns) -> Result<()> {
+fn print_table(rows: &[Value], columns: Columns, headings: bool) -> Result<()> {
     let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
     let cell =
         |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
     let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
-    print(align(std::iter::once(heading).chain(body).collect()))
+    print(align(headings.then_some(heading).into_iter().chain(body).collect()))
 }
 
 /// Docker separates the columns of a `table` template by `\t`.
-fn print_template_table(rows: &[Value], columns: Columns, text: &str) -> Result<()> {
+fn print_template_table(rows: &[Value], columns: Columns, text: &str, headings: bool) -> Result<()> {
     let text = text.replace("\\t", "\t");
     let template = Template::parse(&text)?;
-    let headings =
-        columns.iter().map(|(heading, field)| ((*field).to_owned(), Value::from(*heading))).collect();
-    let mut lines = vec![template.render(&Value::Object(headings))?];
+    let mut lines = Vec::new();
+    if headings {
+        let fields = rows.first().and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys);
+        // A field that is no column of the plain table has its own name as heading.
+        let mut names: serde_json::Map<_, _> =
+            fields.map(|field| (field.clone(), Value::from(field.to_uppercase()))).collect();
+        names.extend(columns.iter().map(|(heading, field)| ((*field).to_owned(), Value::from(*heading))));
+        lines.push(template.render(&Value::Object(names))?);
+    }
     for row in rows {
         lines.push(template.render(row)?);
     }

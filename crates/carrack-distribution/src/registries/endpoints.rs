@@ -41,12 +41,11 @@ impl RegistriesConf {
         Ok(endpoints)
     }
 
-    /// Where `reference` is pushed to: the location.
+    /// Where `reference` is pushed to: the name as it is, since a table redirects readers only
+    /// (containers-registries.conf(5), "Remapping and mirroring registries").
     pub fn push_endpoint(&self, reference: &Reference) -> Result<Endpoint> {
-        match self.find(&reference.to_string()) {
-            Some(registry) => self.location(registry, reference),
-            None => Ok(Endpoint { reference: reference.clone(), insecure: false }),
-        }
+        let insecure = self.is_insecure(&reference.to_string())?;
+        Ok(Endpoint { reference: reference.clone(), insecure })
     }
 
     /// Whether the registry `name` may be reached without TLS; one that is blocked is an error.
@@ -165,7 +164,7 @@ mod tests {
             assert_eq!(pull(&conf, other), [other]);
         }
         let push = |text: &str| conf.push_endpoint(&text.parse().unwrap()).unwrap().reference.to_string();
-        assert_eq!(push("example.com/foo/image:1"), "internal.example.net/bar/image:1");
+        assert_eq!(push("example.com/foo/image:1"), "example.com/foo/image:1");
         assert_eq!(push("other.example/image:1"), "other.example/image:1");
     }
 

@@ -115,3 +115,41 @@ fn hostile_tag_lists_are_refused() {
     }
     assert!(other.seen().is_empty());
 }
+
+fn catalog(host: &str) -> carrack_distribution::Result<Vec<String>> {
+    let mut names = Vec::new();
+    anonymous().catalog(host, &mut |name| {
+        names.push(name);
+        names.len() < 3
+    })?;
+    Ok(names)
+}
+
+#[test]
+fn the_catalogue_comes_page_by_page_until_it_is_enough() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/v2/_catalog?n=1000" => Reply::ok(br#"{"repositories":["a","b/c"]}"#)
+            .header("Link", r#"</v2/_catalog?last=b%2Fc&n=2>; rel="next""#),
+        _ => Reply::ok(br#"{"repositories":["d","e"]}"#)
+            .header("Link", r#"</v2/_catalog?last=e&n=2>; rel="next""#),
+    });
+    assert_eq!(catalog(&server.host()).unwrap(), ["a", "b/c", "d"]);
+    let none = Server::start(|_| Reply::ok(br#"{"repositories":null}"#));
+    assert_eq!(catalog(&none.host()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn hostile_catalogues_are_refused() {
+    for (body, link) in [
+        (r#"{"repositories":["a/../b"]}"#, ""),
+        (r#"{"repositories":["\u001b[2J"]}"#, ""),
+        (r#"{"repositories":["a"],"repositories":["b"]}"#, ""),
+        (r#"{"repositories":[]}"#, "</v2/_catalog?n=1000>; rel=next"),
+        (r#"{"repositories":["a"]}"#, "<http://127.0.0.2:1/v2/_catalog>; rel=next"),
+        ("<html>", ""),
+    ] {
+        let server = Server::start(move |_| Reply::ok(body.as_bytes()).header("Link", link));
+        let error = catalog(&server.host()).unwrap_err();
+        assert!(matches!(error.class(), Class::Corrupt | Class::Refused), "{body}: {error}");
+    }
+}

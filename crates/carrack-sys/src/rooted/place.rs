@@ -20,6 +20,8 @@ use crate::{IoContext, Result, tree};
 
 /// The largest value of an extended attribute that Linux stores (`XATTR_SIZE_MAX`), also of their list of names.
 const MAX_XATTR_BYTES: usize = 64 * 1024;
+/// The unit of `st_blocks`, whatever the file system's own blocks are (stat(3type)).
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// What a name is: kind, owner, mode, times and identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Metadata {
     pub gid: u32,
     /// Length of a regular file.
     pub size_bytes: u64,
+    /// What it takes on disk.
+    pub allocated_bytes: u64,
     /// Time of the last change of content: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
     /// Of a device node: its number.
@@ -52,6 +56,7 @@ impl Metadata {
             uid: stat.st_uid,
             gid: stat.st_gid,
             size_bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or_default() * STAT_BLOCK_BYTES,
             mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default()),
             device: stat.st_rdev,
             links: stat.st_nlink,

@@ -75,3 +75,19 @@ fn an_inode_with_two_names_counts_once() {
     fs::hard_link(folder.path().join("one"), folder.path().join("two")).unwrap();
     assert_eq!(usage(&Root::open(folder.path()).unwrap()).unwrap(), once);
 }
+
+#[test]
+fn counts_what_du_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = folder.path().join("top");
+    fs::create_dir_all(top.join("a/b")).unwrap();
+    fs::write(top.join("a/file"), vec![1; 100_000]).unwrap();
+    fs::hard_link(top.join("a/file"), top.join("a/b/again")).unwrap();
+    fs::File::create(top.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+    symlink("/", top.join("link")).unwrap();
+    let du = std::process::Command::new("du").args(["-s", "-B1"]).arg(&top).output().unwrap();
+    let expected: u64 = String::from_utf8(du.stdout).unwrap().split('\t').next().unwrap().parse().unwrap();
+    assert_eq!(allocated_bytes(&top).unwrap(), expected);
+    assert!(allocated_bytes(&top.join("sparse")).unwrap() < 1 << 20);
+    assert_eq!(allocated_bytes(&top.join("absent")).unwrap(), 0);
+}

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use carrack_engine::{Selection, Stream};
+use carrack_engine::{Selection, Stream, parse_time};
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Command;
 use crate::context::Context;
@@ -60,14 +60,7 @@ impl Command for Logs {
     }
 }
 
-/// A time as RFC 3339, as seconds since 1970, or as a duration before now.
 fn time(flag: &str, text: &str) -> Result<Timestamp> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    if let Some(time) = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
-        return Ok(time);
-    }
-    let ago = text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
-    ago.ok_or_else(|| invalid(flag, text, "a time as in 2026-11-21T12:00:00Z, or a duration as in 10m"))
+    let expected = "a time as in 2026-11-21T12:00:00Z, or a duration as in 10m";
+    parse_time(text).ok_or_else(|| invalid(flag, text, expected))
 }

@@ -12,6 +12,10 @@ mod create;
 mod exec;
 mod export;
 mod history;
+mod image_exists;
+mod image_log;
+mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod inspect;
@@ -20,6 +24,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod manual;
 mod port;
 mod ps;
@@ -34,8 +39,12 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
+mod system_check;
+mod system_df;
+mod system_prune;
 mod tag;
 mod untag;
 mod version;
@@ -88,6 +97,7 @@ pub const ALL: &[Entry] = &[
     entry::<rm::Rm>("rm", "Remove containers", rm::EXAMPLES),
     entry::<rmi::Rmi>("rmi", "Remove images", rmi::EXAMPLES),
     entry::<run::Run>("run", "Run a command in a new container", run::EXAMPLES),
+    entry::<search::Search>("search", "Search the catalogue of a registry", search::EXAMPLES),
     entry::<save::Save>("save", "Save images to an archive", save::EXAMPLES),
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
@@ -97,8 +107,20 @@ pub const ALL: &[Entry] = &[
     entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
 ];
 
-/// `carrack image inspect`
-pub const IMAGE_INSPECT: Entry = entry::<inspect::ImageInspect>("inspect", "Show all details of images", "");
+/// Commands of `carrack image` that do not stand alone.
+pub const IMAGE_ONLY: [Entry; 5] = [
+    entry::<image_exists::Exists>("exists", "Tell by the exit code whether an image is here", ""),
+    entry::<inspect::ImageInspect>("inspect", "Show all details of images", ""),
+    entry::<image_log::Log>("log", "Show what a name has meant before", image_log::EXAMPLES),
+    entry::<image_prune::Prune>("prune", "Remove unused images", image_prune::EXAMPLES),
+    entry::<image_tree::Tree>(
+        "tree",
+        "Show the layers of an image, what is shared and what is wasted",
+        image_tree::EXAMPLES,
+    ),
+];
+/// `carrack manifest ...`
+pub const MANIFEST: [Entry; 9] = manifest::ENTRIES;
 /// `carrack container inspect`
 pub const CONTAINER_INSPECT: Entry =
     entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");
@@ -107,6 +129,16 @@ pub const CONTAINER_PRUNE: Entry =
     entry::<container_prune::Prune>("prune", "Remove all containers that do not run", "");
 /// `carrack builder prune`
 pub const BUILDER_PRUNE: Entry = entry::<builder::Prune>("prune", "Delete the build cache", "");
+/// `carrack system ...`
+pub const SYSTEM: &[Entry] = &[
+    entry::<system_check::Check>(
+        "check",
+        "Look for damage in the store, and repair it",
+        system_check::EXAMPLES,
+    ),
+    entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
+    entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =
     entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);

@@ -8,6 +8,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Each crate and the workspace crates it may use, from the bottom up: a crate names only crates above its line.
 const EDGES: &[(&str, &[&str])] = &[
+    ("floor", &[]),
     ("sys", &[]),
     ("oci", &[]),
     ("dockerfile", &[]),

@@ -1,0 +1,98 @@
+//! Leftovers: what crashed and cancelled operations have left, and what no record names. Nothing is wrong with them;
+//! they take space until the next collection.
+//!
+//! Invariant: nothing here is looked at or taken away while an operation is at work.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use carrack_snapshot::SnapshotName;
+use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, atomic, tree};
+
+use crate::{Engine, Result};
+
+/// Folders of records below the root, in which a crash may leave a temporary file.
+const RECORD_FOLDERS: [&str; 6] = ["", "images", "images/log", "build-cache", "layer-origins", "manifests"];
+
+/// What the next collection takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Number of files and folders; a snapshot or a container's folder counts as one.
+    pub count: usize,
+    /// What they take on disk.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// Counts leftovers; `None` while an operation is at work, because what it writes looks the same.
+    pub(crate) fn leftovers(&self) -> Result<Option<Leftovers>> {
+        let Some(_alone) = Lock::try_exclusive(&self.operations_lock())? else { return Ok(None) };
+        let paths = self.leftover_paths()?;
+        let mut leftovers = Leftovers { count: paths.len(), bytes: 0 };
+        for path in &paths {
+            leftovers.bytes += tree::allocated_bytes(path)?;
+        }
+        Ok(Some(leftovers))
+    }
+
+    /// Every path that the next collection removes; needs that no operation is at work.
+    pub(crate) fn leftover_paths(&self) -> Result<Vec<PathBuf>> {
+        let marked = self.mark()?;
+        let mut paths = self.temporary_files()?;
+        paths.extend(self.images.scan()?.leftovers);
+        paths.extend(self.containers.scan()?.leftovers);
+        paths.extend(self.content.ingests()?);
+        paths.extend(self.snapshots.staged()?);
+        for snapshot in self.snapshots.list()? {
+            let is_named = match &snapshot.name {
+                SnapshotName::Committed(id) => marked.chains.contains(id),
+                SnapshotName::Key(key) => marked.keys.contains(key.as_str()),
+            };
+            if !is_named {
+                paths.extend(self.snapshots.paths(&snapshot.name));
+            }
+        }
+        let blobs = self.content.list()?.into_iter().filter(|(digest, _)| !marked.blobs.contains(digest));
+        paths.extend(blobs.map(|(digest, _)| self.content.blob_path(&digest)));
+        paths.sort();
+        paths.dedup();
+        Ok(paths)
+    }
+
+    /// Removes what is neither content nor snapshot; needs that no operation is at work.
+    pub(crate) fn clear_leftovers(&self) -> Result<()> {
+        for path in self.temporary_files()? {
+            atomic::remove_file(&path)?;
+        }
+        Ok(self.containers.sweep()?)
+    }
+
+    /// What a crash leaves of a record that was being written.
+    fn temporary_files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for folder in RECORD_FOLDERS.map(|name| self.environment.paths.root.join(name)) {
+            files.extend(temporary_files_in(&folder)?);
+        }
+        Ok(files)
+    }
+}
+
+/// The files of [`atomic::write`] that were not renamed.
+fn temporary_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.during("list", folder)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.during("list", folder)?;
+        let name = entry.file_name();
+        let is_temporary =
+            name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp");
+        if is_temporary {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}

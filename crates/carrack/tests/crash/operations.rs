@@ -1,0 +1,262 @@
+//! The table: what changes the store, killed and failed at its calls.
+
+use carrack_testkit::{ImageFixture, Store};
+
+use super::kit::{IMAGE, empty_store, id, store};
+use super::strace::{Fault, Point, points, run_with, sample};
+use super::{assert_nothing_runs, assert_runs, assert_whole, count_files, image, sandboxes, words};
+
+/// How many calls are killed at, and how many fail, when the environment does not say.
+const KILLS: usize = 5;
+const ERRORS: usize = 2;
+
+const APP: &str = "localhost/app:1";
+
+/// A command that changes a store.
+struct Operation {
+    /// Makes a store that has [`IMAGE`] and what the command works on.
+    prepare: fn() -> Store,
+    arguments: fn(&Store) -> Vec<String>,
+    /// Checks what must hold once the command has succeeded.
+    done: fn(&Store),
+    /// What the command may fail with when it is given once more after it came to its end.
+    repeated: Option<&'static str>,
+}
+
+const PULL: Operation = Operation {
+    prepare: || {
+        let store = store();
+        image().write_layout(&store.path().join("layout"), "app");
+        store
+    },
+    arguments: |store| {
+        words(&["pull", "--quiet", &format!("oci:{}:app", store.path().join("layout").display())])
+    },
+    done: |store| assert_runs(store, image().id().as_str(), "the pulled image"),
+    repeated: None,
+};
+
+const IMPORT: Operation = Operation {
+    prepare: || {
+        let store = store();
+        std::fs::write(store.path().join("tree.tar"), ImageFixture::tar("/one \"1\"\n/d/\n/d/two \"2\""))
+            .unwrap();
+        store
+    },
+    arguments: |store| words(&["import", "--quiet", store.path().join("tree.tar").to_str().unwrap(), APP]),
+    done: |store| assert!(id(store, APP).starts_with("sha256:")),
+    repeated: None,
+};
+
+const LOAD: Operation = Operation {
+    prepare: || {
+        let other = empty_store();
+        other.load(&image(), APP);
+        let store = store();
+        let archive = store.path().join("app.tar");
+        other.carrack(["save", "--output", archive.to_str().unwrap(), APP]).success();
+        store
+    },
+    arguments: |store| words(&["load", "--quiet", "--input", store.path().join("app.tar").to_str().unwrap()]),
+    done: |store| assert_runs(store, APP, "the loaded image"),
+    repeated: None,
+};
+
+/// The date makes equal commits equal images, so that a prune leaves as much of one as of two.
+const COMMIT: Operation = Operation {
+    prepare: || {
+        let store = store();
+        let script = "printf 1 > /one; printf 2 > /two; rm /bin/vi";
+        store.carrack(["run", "--network", "none", "--name", "changed", IMAGE, "sh", "-c", script]).success();
+        store
+    },
+    arguments: |_| words(&["commit", "--timestamp", "1600000000", "changed", APP]),
+    done: |store| assert_runs(store, APP, "the committed image"),
+    repeated: None,
+};
+
+/// Nothing in the store changes, but the archive is whole or not there.
+const SAVE: Operation = Operation {
+    prepare: store,
+    arguments: |store| words(&["save", "--output", store.path().join("saved.tar").to_str().unwrap(), IMAGE]),
+    done: |store| {
+        let other = empty_store();
+        let archive = store.path().join("saved.tar");
+        other.carrack(["load", "--quiet", "--input", archive.to_str().unwrap()]).success();
+        assert_eq!(id(&other, IMAGE), id(store, IMAGE));
+    },
+    repeated: None,
+};
+
+const TAG: Operation = Operation {
+    prepare: store,
+    arguments: |_| words(&["tag", IMAGE, APP]),
+    done: |store| assert_eq!(id(store, APP), id(store, IMAGE)),
+    repeated: None,
+};
+
+const REMOVE: Operation = Operation {
+    prepare: || {
+        let store = store();
+        store.load(&image(), APP);
+        store
+    },
+    arguments: |_| words(&["rmi", APP]),
+    done: |store| drop(store.carrack(["inspect", "--type", "image", APP]).code(1)),
+    repeated: Some("no such image"),
+};
+
+const PRUNE: Operation = Operation {
+    prepare: || {
+        let store = store();
+        store.load(&image(), APP);
+        store.carrack(["untag", APP]).success();
+        store.carrack(["create", "--network", "none", IMAGE, "true"]).success();
+        store
+    },
+    arguments: |_| words(&["system", "prune", "--force"]),
+    done: |store| {
+        assert_eq!(store.carrack(["images", "--quiet"]).line().lines().count(), 1);
+        assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+    },
+    repeated: None,
+};
+
+/// After a fault: nothing is wrong, old data are as they were, the command succeeds, and prune leaves what it would
+/// leave without the fault.
+#[track_caller]
+fn assert_recovers(operation: &Operation, store: &Store, expected_files: usize, when: &str) {
+    let mut ids = sandboxes(store);
+    assert_whole(store, when);
+    let old = store.carrack(["inspect", "--type", "image", IMAGE]);
+    assert_eq!(old.code, 0, "{when}: {}", old.stderr);
+    let run = store.carrack((operation.arguments)(store));
+    let is_repeated = operation.repeated.is_some_and(|text| run.stderr.contains(text));
+    assert!(run.code == 0 || is_repeated, "{when}: {}", run.stderr);
+    (operation.done)(store);
+    ids.extend(sandboxes(store));
+    assert_nothing_runs(store, &ids);
+    store.carrack(["system", "prune", "--force"]).success();
+    assert_eq!(count_files(store), expected_files, "{when}: {:#?}", super::files_below(&store.root()));
+    assert_whole(store, when);
+}
+
+/// All points of an operation, and how many files a store has after it and a prune.
+fn explore(operation: &Operation) -> (Vec<Point>, usize) {
+    let store = (operation.prepare)();
+    let points = points(&store, &(operation.arguments)(&store));
+    (operation.done)(&store);
+    store.carrack(["system", "prune", "--force"]).success();
+    (points, count_files(&store))
+}
+
+fn survives_kills(operation: &Operation) {
+    let (points, expected_files) = explore(operation);
+    let points = sample(&points, KILLS);
+    let mut killed = 0;
+    for point in &points {
+        let store = (operation.prepare)();
+        let run = run_with(&store, point, Fault::Kill, &(operation.arguments)(&store));
+        killed += usize::from(run.code != 0);
+        assert_recovers(operation, &store, expected_files, &format!("killed at {point:?}"));
+    }
+    assert!(killed >= points.len() / 2, "only {killed} of {points:?} were reached");
+}
+
+/// An error that is no failure of the command (the use of an image that cannot be noted, say) is as good as none.
+fn survives_errors(operation: &Operation) {
+    let (points, expected_files) = explore(operation);
+    for (name, text) in [("ENOSPC", "No space left on device"), ("EIO", "I/O error")] {
+        for point in &sample(&points, ERRORS) {
+            let store = (operation.prepare)();
+            let run = run_with(&store, point, Fault::Error(name), &(operation.arguments)(&store));
+            let when = format!("{name} of {point:?}");
+            assert!(!run.stderr.contains("panicked"), "{when}: {}", run.stderr);
+            match run.code {
+                0 => (operation.done)(&store),
+                _ => assert!(run.stderr.contains("error: ") && run.stderr.contains(text), "{when}: {run:?}"),
+            }
+            assert_recovers(operation, &store, expected_files, &when);
+        }
+    }
+}
+
+#[test]
+fn a_killed_pull() {
+    survives_kills(&PULL);
+}
+
+#[test]
+fn a_killed_import() {
+    survives_kills(&IMPORT);
+}
+
+#[test]
+fn a_killed_load() {
+    survives_kills(&LOAD);
+}
+
+#[test]
+fn a_killed_commit() {
+    survives_kills(&COMMIT);
+}
+
+#[test]
+fn a_killed_save() {
+    survives_kills(&SAVE);
+}
+
+#[test]
+fn a_killed_tag() {
+    survives_kills(&TAG);
+}
+
+#[test]
+fn a_killed_rmi() {
+    survives_kills(&REMOVE);
+}
+
+#[test]
+fn a_killed_prune() {
+    survives_kills(&PRUNE);
+}
+
+#[test]
+fn a_pull_that_the_disk_fails() {
+    survives_errors(&PULL);
+}
+
+#[test]
+fn an_import_that_the_disk_fails() {
+    survives_errors(&IMPORT);
+}
+
+#[test]
+fn a_load_that_the_disk_fails() {
+    survives_errors(&LOAD);
+}
+
+#[test]
+fn a_commit_that_the_disk_fails() {
+    survives_errors(&COMMIT);
+}
+
+#[test]
+fn a_save_that_the_disk_fails() {
+    survives_errors(&SAVE);
+}
+
+#[test]
+fn a_tag_that_the_disk_fails() {
+    survives_errors(&TAG);
+}
+
+#[test]
+fn an_rmi_that_the_disk_fails() {
+    survives_errors(&REMOVE);
+}
+
+#[test]
+fn a_prune_that_the_disk_fails() {
+    survives_errors(&PRUNE);
+}
