@@ -128,10 +128,6 @@ fn damaged_image() -> ImageFixture {
     busybox().layer("/one \"1\"").layer("/two \"2\"")
 }
 
-fn layer_hex(image: &ImageFixture, number: usize) -> String {
-    image.layers()[number].descriptor.digest.hex().to_owned()
-}
-
 /// Of each: what is done, and what the check must say. Layers are damaged as the store has them: in a blob by their
 /// own digest or by their diff ID.
 const BREAKS: &[Break] = &[
