@@ -20,4 +20,4 @@ mod writer;
 pub use error::{Error, Result};
 pub use ingest::Ingest;
 pub use store::ContentStore;
-pub use writer::BlobWriter;
+pub use writer::{BlobWriter, ScratchWriter};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use carrack_oci::{Descriptor, Digest, MAX_DOCUMENT_BYTES};
 use carrack_sys::{IoContext, atomic};
 
-use crate::{BlobWriter, Error, Ingest, Result};
+use crate::{BlobWriter, Error, Ingest, Result, ScratchWriter};
 
 /// A folder of blobs; several processes may use one at the same time.
 #[derive(Clone, Debug)]
@@ -84,6 +84,11 @@ impl ContentStore {
     /// Begins writing a blob whose digest is not known before its last byte.
     pub fn writer(&self) -> Result<BlobWriter> {
         BlobWriter::create(self)
+    }
+
+    /// Begins writing bytes that are needed once, on the file system of the store.
+    pub fn scratch(&self) -> Result<ScratchWriter> {
+        ScratchWriter::create(self)
     }
 
     /// Takes a complete and verified file of the same file system as the blob `digest`: synced, then named.

@@ -42,6 +42,43 @@ impl BlobWriter {
     }
 }
 
+/// Bytes that are hashed and never named: gone with the last handle on their file.
+pub struct ScratchWriter {
+    file: File,
+    hasher: Hasher,
+    size_bytes: u64,
+}
+
+impl ScratchWriter {
+    pub(crate) fn create(store: &ContentStore) -> Result<Self> {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = store.ingest_path(&format!("new-{}-{number}", std::process::id()));
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&path).during("create", &path)?;
+        atomic::remove_file(&path)?;
+        Ok(Self { file, hasher: Hasher::sha256(), size_bytes: 0 })
+    }
+
+    /// Digest and size in bytes of what was written, and the file to read it from.
+    pub fn finish(self) -> (Digest, u64, File) {
+        (self.hasher.finish(), self.size_bytes, self.file)
+    }
+}
+
+impl Write for ScratchWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size_bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Drop for BlobWriter {
     fn drop(&mut self) {
         let _ = atomic::remove_file(&self.path);
@@ -64,6 +101,20 @@ impl Write for BlobWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_scratch_has_a_digest_and_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(folder.path()).unwrap();
+        let mut scratch = store.scratch().unwrap();
+        scratch.write_all(b"hello").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("ingest")).unwrap().count(), 0);
+        let (digest, size_bytes, file) = scratch.finish();
+        assert_eq!((digest, size_bytes), (Digest::of(b"hello"), 5));
+        let mut bytes = [0; 5];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"hello");
+    }
 
     #[test]
     fn names_the_blob_by_what_was_written() {

@@ -1,13 +1,12 @@
-//! Blob uploads (distribution-spec, "Pushing blobs"): POST for a place, then one PUT that streams the file.
+//! Blob uploads (distribution-spec, "Pushing blobs"): POST for a place, then one PUT that streams the blob.
 //!
 //! Invariant: a repeated push first asks whether the blob is there by now, so an answer that got lost costs no second
 //! upload.
 
-use std::fs::File;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use url::Url;
 use crate::manifest::check_announced;
 use crate::retry::Retries;
 use crate::session::{Scope, Session};
-use crate::transport::{Payload, Request, Upload};
+use crate::transport::{BlobReader, Payload, Request, Upload};
 use crate::{Client, Error, Result};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -59,19 +58,22 @@ impl Client {
         })
     }
 
-    /// Sends the blob that `open` opens, unless the repository has it. `progress` gets the number of bytes sent, again
-    /// and again, on the calling thread.
-    pub fn push_blob(
+    /// Sends the blob that `open` opens, once an attempt, unless the repository has it. `progress` gets the number of
+    /// bytes sent, again and again, on the calling thread.
+    ///
+    /// An error of reading the blob ends the push; the registry then has nothing of it.
+    pub fn push_blob<R: Read + Send + 'static>(
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        open: &dyn Fn() -> io::Result<File>,
+        open: &(impl Fn() -> io::Result<R> + Sync),
         progress: &dyn Fn(u64),
     ) -> Result<Pushed> {
+        let open = || open().map(|reader| Box::new(reader) as BlobReader);
         let session = self.session(repository, Scope::push(repository))?;
         let mut retries = Retries::new(&self.retry);
         loop {
-            match session.push_once(repository, descriptor, open, progress) {
+            match session.push_once(repository, descriptor, &open, progress) {
                 Err(error) => retries.pause(error)?,
                 done => return done,
             }
@@ -84,13 +86,14 @@ impl Session<'_> {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        open: &dyn Fn() -> io::Result<File>,
+        open: &(dyn Fn() -> io::Result<BlobReader> + Sync),
         progress: &dyn Fn(u64),
     ) -> Result<Pushed> {
         if self.has_blob(repository, descriptor)? {
             return Ok(Pushed::Exists);
         }
-        let upload = open_upload(descriptor, open)?;
+        let size_bytes = descriptor.size;
+        let upload = Upload { open, size_bytes, sent_bytes: Arc::default(), failed: Arc::default() };
         let Started::At(mut place) = self.start_upload(repository, None)? else {
             return Err(Error::Refused {
                 reason: "the registry mounted what it was not asked to".to_owned(),
@@ -99,7 +102,7 @@ impl Session<'_> {
         place.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
         let mut request =
             Request::new(Method::PUT, place).header(CONTENT_TYPE, "application/octet-stream")?;
-        request.payload = Payload::File(&upload);
+        request.payload = Payload::Stream(&upload);
         let response = thread::scope(|scope| {
             let (done, finished) = channel::<()>();
             let sender = scope.spawn(|| {
@@ -111,7 +114,11 @@ impl Session<'_> {
                 progress(upload.sent_bytes.load(Ordering::Relaxed));
             }
             sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })?;
+        });
+        if let Some(source) = upload.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(Error::Source { digest: descriptor.digest.clone(), source });
+        }
+        let response = response?;
         check_announced(&response.expect(&[201, 200, 204])?, &descriptor.digest)?;
         progress(descriptor.size);
         Ok(Pushed::Uploaded)
@@ -130,16 +137,4 @@ impl Session<'_> {
             _ => Err(response.into_error()),
         }
     }
-}
-
-/// Opens the file of a blob and checks its size, so that the announced length is the one that is sent.
-fn open_upload(descriptor: &Descriptor, open: &dyn Fn() -> io::Result<File>) -> Result<Upload> {
-    let fail = |source| Error::Source { digest: descriptor.digest.clone(), source };
-    let file = open().map_err(fail)?;
-    let size_bytes = file.metadata().map_err(fail)?.len();
-    if size_bytes != descriptor.size {
-        let text = format!("expected a file of {} bytes, got {size_bytes}", descriptor.size);
-        return Err(fail(io::Error::other(text)));
-    }
-    Ok(Upload { file: Arc::new(file), size_bytes, sent_bytes: Arc::new(AtomicU64::new(0)) })
 }

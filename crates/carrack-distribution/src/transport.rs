@@ -4,9 +4,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,14 +30,19 @@ const LOOPBACK_HOSTS: &str = "localhost,127.0.0.0/8,::1";
 pub(crate) enum Payload<'a> {
     Empty,
     Bytes(&'a [u8]),
-    File(&'a Upload),
+    Stream(&'a Upload<'a>),
 }
 
-/// A file on its way; `sent_bytes` counts from 0 again when the request is repeated.
-pub(crate) struct Upload {
-    pub(crate) file: Arc<File>,
+/// What a blob is read from.
+pub(crate) type BlobReader = Box<dyn Read + Send>;
+
+/// A blob on its way; it is opened anew, and `sent_bytes` counts from 0 again, when the request is repeated.
+pub(crate) struct Upload<'a> {
+    pub(crate) open: &'a (dyn Fn() -> io::Result<BlobReader> + Sync),
     pub(crate) size_bytes: u64,
     pub(crate) sent_bytes: Arc<AtomicU64>,
+    /// Why the blob could not be read to its end: an error of ours, not of the registry.
+    pub(crate) failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 /// A request that can be sent any number of times.
@@ -144,7 +147,7 @@ impl Transport {
             Payload::Empty if request.method == Method::POST => builder = builder.body(Vec::new()),
             Payload::Empty => {}
             Payload::Bytes(bytes) => builder = builder.body(bytes.to_vec()),
-            Payload::File(upload) => {
+            Payload::Stream(upload) => {
                 // This bounds the exchange as a whole; the agent's own timeout, each wait for an answer or a piece of it.
                 let slowest = Duration::from_secs(upload.size_bytes / MIN_UPLOAD_BYTES_PER_SECOND);
                 builder = builder.body(upload.body()).timeout(self.timeouts().idle + slowest);
@@ -183,26 +186,50 @@ impl Transport {
     }
 }
 
-impl Upload {
+impl Upload<'_> {
     fn body(&self) -> Body {
         self.sent_bytes.store(0, Ordering::Relaxed);
-        let (file, sent_bytes) = (self.file.clone(), self.sent_bytes.clone());
-        Body::sized(UploadReader { file, position: 0, sent_bytes }, self.size_bytes)
+        let (size_bytes, sent_bytes, failed) =
+            (self.size_bytes, self.sent_bytes.clone(), self.failed.clone());
+        let reader = (self.open)();
+        Body::sized(UploadReader { reader, position: 0, size_bytes, sent_bytes, failed }, self.size_bytes)
     }
 }
 
+/// Gives exactly the announced number of bytes, or fails and keeps the reason.
 struct UploadReader {
-    file: Arc<File>,
+    reader: io::Result<BlobReader>,
     position: u64,
+    size_bytes: u64,
     sent_bytes: Arc<AtomicU64>,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl UploadReader {
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let reader = match &mut self.reader {
+            Ok(reader) => reader,
+            Err(error) => return Err(std::mem::replace(error, io::ErrorKind::NotFound.into())),
+        };
+        let count = reader.read(buffer)?;
+        self.position += count as u64;
+        let is_short = count == 0 && !buffer.is_empty() && self.position < self.size_bytes;
+        if is_short || self.position > self.size_bytes {
+            let (expected, got) = (self.size_bytes, self.position);
+            return Err(io::Error::other(format!("expected a blob of {expected} bytes, got {got}")));
+        }
+        self.sent_bytes.store(self.position, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 impl Read for UploadReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.position)?;
-        self.position += count as u64;
-        self.sent_bytes.store(self.position, Ordering::Relaxed);
-        Ok(count)
+        self.read_on(buffer).map_err(|error| {
+            let text = error.to_string();
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            io::Error::other(text)
+        })
     }
 }
 

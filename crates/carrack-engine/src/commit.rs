@@ -19,6 +19,7 @@ use carrack_sys::rooted::Root;
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
+use crate::push::PushOptions;
 use crate::{Engine, Error, Result, mount_points, ports};
 
 /// The kind of an image's documents; both say the same.
@@ -79,7 +80,7 @@ impl Engine {
         let existing: BTreeSet<Digest> =
             self.images.list()?.into_iter().map(|record| record.id().clone()).collect();
         let record = self.commit(request, observer)?;
-        let pushed = self.push(record.id().as_str(), destination, observer);
+        let pushed = self.push(record.id().as_str(), destination, &PushOptions::default(), observer);
         let removed = match existing.contains(record.id()) {
             true => Ok(()),
             false => self.remove_image(record.id().as_str(), true).map(drop),

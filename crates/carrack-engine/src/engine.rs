@@ -6,7 +6,7 @@ use std::sync::Arc;
 use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
-use carrack_image::{ImageStore, ListStore};
+use carrack_image::{ImageStore, LayerOrigins, ListStore};
 use carrack_snapshot::{OverlaySnapshotter, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,7 @@ pub struct Engine {
     pub(crate) content: ContentStore,
     pub(crate) images: ImageStore,
     pub(crate) lists: ListStore,
+    pub(crate) origins: LayerOrigins,
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) containers: ContainerStore,
     pub(crate) registries: Arc<Registries>,
@@ -65,6 +66,7 @@ impl Engine {
                 .with_short_names(registries.short_names())
                 .with_history(environment.settings.images.history),
             lists: ListStore::new(root.join("manifests")),
+            origins: LayerOrigins::open(&root.join("layer-origins"))?,
             snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             registries,

@@ -69,6 +69,8 @@ impl Engine {
                 collected.bytes += size_bytes;
             }
         }
+        let is_named = |digest: &Digest| marked.blobs.contains(digest);
+        self.origins.retain(|origin| is_named(&origin.digest) || is_named(&origin.diff_id.0))?;
         self.clear_leftovers()?;
         self.snapshots.clear_staging()?;
         self.content.clear_ingests()?;

@@ -4,17 +4,17 @@
 //! it is added; its blobs go from registry to registry when the list is pushed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use carrack_image::transport::{Destination, Location, Root};
+use carrack_image::transport::Location;
 use carrack_image::{Image, ListSource, ManifestList};
-use carrack_oci::{
-    Descriptor, Digest, Document, Index, Manifest, Platform, Reference, Repository, media_type,
-};
+use carrack_oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Reference, media_type};
 
 use crate::error::OperationContext;
-use crate::event::{Event, Observer, Phase};
+use crate::event::Observer;
+use crate::layers::{LayerBytes, LayerFinder};
 use crate::origin::Origin;
+use crate::push::without_doubles;
+use crate::transfer::{PlannedBlob, Supply, Target, Transfer, TransferPlan};
 use crate::{Engine, Error, Result};
 
 /// How images are added to a list.
@@ -223,13 +223,11 @@ impl Engine {
             if let Some(media_type) = options.media_type {
                 list.index.media_type = Some(media_type.to_owned());
             }
-            match destination {
-                Location::Registry(reference) => {
-                    let reference = reference.clone().or_latest();
-                    self.push_list_to_registry(&list, &reference, options.all, observer)?;
-                }
-                local => self.write_list_to(&list, local.destination()?, observer)?,
-            }
+            let target = Target::open(self, destination)?;
+            let finder = LayerFinder::new(self);
+            let is_whole = options.all || target.repository().is_none();
+            let plan = self.plan_list(&list, is_whole, &target, &finder)?;
+            Transfer { engine: self, finder: &finder, origin: None, observer }.run(&plan, target)?;
             Ok(list)
         };
         let list = push().operation("push the list", name)?;
@@ -241,97 +239,32 @@ impl Engine {
         Ok(list.descriptor().digest)
     }
 
-    fn push_list_to_registry(
+    /// What is sent of a list: the images that it names when `is_whole`, and the list itself.
+    fn plan_list(
         &self,
         list: &ManifestList,
-        reference: &Reference,
-        all: bool,
-        observer: Observer<'_>,
-    ) -> Result<()> {
-        let place = self.push_place(reference)?;
-        let entries = if all { &list.index.manifests[..] } else { &[] };
+        is_whole: bool,
+        target: &Target,
+        finder: &LayerFinder<'_>,
+    ) -> Result<TransferPlan> {
+        let mut plan = TransferPlan { names: vec![list.reference.clone()], ..TransferPlan::default() };
+        let entries = if is_whole { &list.index.manifests[..] } else { &[] };
         for entry in entries {
-            let child = reference.at(entry.digest.clone());
-            match list.sources.get(&entry.digest) {
-                Some(ListSource::Registry(from)) => self.copy_entry(entry, from, &child, observer),
-                _ => {
-                    let image = Image::load(&self.content, &bare(entry))?;
-                    self.push_to_registry(&image, place.client()?, &child, observer)
-                }
-            }
-            .operation("push", &entry.digest)?;
-        }
-        let (descriptor, client) = (list.descriptor(), place.client()?);
-        let (key, kind) = (reference.manifest_key(), &descriptor.media_type);
-        client.put_manifest(reference.repository(), key, kind, &list.document())?;
-        Ok(())
-    }
-
-    /// Brings a manifest and its blobs from one repository to another; what a registry can link is not sent.
-    fn copy_entry(
-        &self,
-        entry: &Descriptor,
-        from: &Reference,
-        to: &Reference,
-        observer: Observer<'_>,
-    ) -> Result<()> {
-        let place = self.push_place(to)?;
-        let client = place.client()?;
-        let (source, target): (&Repository, _) = (from.repository(), to.repository());
-        let bytes = self.content.read(&entry.digest)?;
-        for blob in blobs_of(entry, &bytes)? {
-            let tell = |phase| observer(Event::Blob { digest: &blob.digest, phase });
-            if source == target || client.blob_exists(target, &blob)? {
-                tell(Phase::Exists);
-            } else if client.mount_blob(target, &blob.digest, source)? {
-                tell(Phase::Mounted);
-            } else {
-                self.fetch_from(from, &blob, observer)?;
-                let path = self.content.blob_path(&blob.digest);
-                client.push_blob(target, &blob, &|| File::open(&path), &|_| {})?;
-                tell(Phase::Pushed);
-            }
-        }
-        client.put_manifest(target, entry.digest.as_str(), &entry.media_type, &bytes)?;
-        Ok(())
-    }
-
-    /// Writes the list with all its images to a layout or archive.
-    fn write_list_to(
-        &self,
-        list: &ManifestList,
-        mut destination: Box<dyn Destination>,
-        observer: Observer<'_>,
-    ) -> Result<()> {
-        for entry in &list.index.manifests {
             let bytes = self.content.read(&entry.digest)?;
-            for blob in blobs_of(entry, &bytes)? {
-                if let Some(ListSource::Registry(from)) = list.sources.get(&entry.digest) {
-                    self.fetch_from(from, &blob, observer)?;
-                }
-                destination.put_blob(&blob, &mut self.content.open_blob(&blob.digest)?)?;
-                observer(Event::Blob { digest: &blob.digest, phase: Phase::Complete });
+            for descriptor in blobs_of(entry, &bytes)? {
+                let supply = match list.sources.get(&entry.digest) {
+                    Some(ListSource::Registry(from)) => {
+                        Supply::Stored(LayerBytes::Repository(from.repository().clone()))
+                    }
+                    _ => self.supply_unchanged(&descriptor, target, finder)?,
+                };
+                plan.blobs.push(PlannedBlob { descriptor, supply });
             }
-            destination.put_manifest(&bare(entry), &bytes)?;
+            plan.documents.push((bare(entry), bytes));
         }
-        let descriptor = list.descriptor();
-        destination.put_manifest(&descriptor, &list.document())?;
-        Ok(destination.finish(&[Root { descriptor, names: vec![list.reference.clone()] }])?)
-    }
-
-    /// Brings a blob of a registry into the content store.
-    fn fetch_from(&self, from: &Reference, blob: &Descriptor, observer: Observer<'_>) -> Result<()> {
-        let mut ingest = self.content.ingest(blob)?;
-        if !ingest.is_complete() {
-            let origin = Origin::open(self, &Location::Registry(from.clone()))?;
-            let progress = |done| {
-                let phase = Phase::Transferring { done, total: blob.size };
-                observer(Event::Blob { digest: &blob.digest, phase });
-            };
-            origin.fetch(blob, &mut ingest, &progress)?;
-            ingest.commit()?;
-        }
-        Ok(())
+        plan.documents.push((list.descriptor(), list.document()));
+        plan.blobs = without_doubles(plan.blobs.into_iter());
+        Ok(plan)
     }
 
     /// The entries that `images` become.
@@ -352,7 +285,7 @@ impl Engine {
             };
             match found {
                 Some(record) if !(options.all && record.target != record.manifest) => {
-                    let image = self.compress_layers(&record, observer)?;
+                    let image = self.as_pushed(&record, observer)?;
                     entries.push((entry_of(&image), ListSource::Local));
                 }
                 // Of an index only the image for one platform is here.

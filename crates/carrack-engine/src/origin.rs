@@ -1,13 +1,15 @@
 //! Where an image is pulled from: registries, or a layout or archive on this machine, behind one face.
 
 use std::io::{self, Read, Write};
+use std::thread::Scope;
 
 use carrack_content::Ingest;
 use carrack_distribution::{BlobSink, Names};
 use carrack_image::transport::{Location, Source};
-use carrack_oci::{Descriptor, Reference};
+use carrack_oci::{Descriptor, Reference, Repository};
 
 use crate::registries::Places;
+use crate::stream::{BlobReader, Exact, produced};
 use crate::{Engine, Result};
 
 /// An opened place that has an image.
@@ -46,6 +48,14 @@ impl Origin {
         }
     }
 
+    /// The repository, where it is one of a registry.
+    pub(crate) fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Registry(places) => Some(places.chosen().reference.repository()),
+            Self::Local { .. } => None,
+        }
+    }
+
     /// The manifest or index that is meant.
     pub(crate) fn root(&self) -> Result<(Descriptor, Vec<u8>)> {
         match self {
@@ -65,6 +75,23 @@ impl Origin {
             }
             Self::Local { source, .. } => Ok(source.manifest(descriptor)?),
         }
+    }
+
+    /// Opens a blob, which passes straight through: its last bytes come only when all are right.
+    pub(crate) fn open_blob<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        descriptor: &'scope Descriptor,
+    ) -> Result<BlobReader> {
+        let reader = match self {
+            Self::Registry(places) => produced(scope, move |out| {
+                places.fetch(&mut |client, reference| {
+                    client.fetch_blob(reference.repository(), descriptor, out, &|_| {})
+                })
+            }),
+            Self::Local { source, .. } => source.blob(descriptor)?,
+        };
+        Ok(Box::new(Exact::new(reader, descriptor)))
     }
 
     /// Writes a blob's bytes into `ingest`, from where it stands; the ingest verifies them.

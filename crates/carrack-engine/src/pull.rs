@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
-use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, media_type};
+use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
 use carrack_snapshot::{SnapshotKey, Unpacked};
 
+use crate::copy::choose;
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
 use crate::origin::Origin;
@@ -66,6 +67,17 @@ impl Engine {
         platform: &Platform,
         observer: Observer<'_>,
     ) -> Result<Pulled> {
+        self.pull_as(origin, None, platform, observer)
+    }
+
+    /// The same, recorded under `name` instead of the name that the place has for it.
+    pub(crate) fn pull_as(
+        &self,
+        origin: &Origin,
+        name: Option<Reference>,
+        platform: &Platform,
+        observer: Observer<'_>,
+    ) -> Result<Pulled> {
         let plan = self.plan_pull(origin, platform)?;
         for layer in &plan.image.manifest.layers {
             let is_missing = plan.layers.iter().any(|missing| missing.descriptor.digest == layer.digest);
@@ -75,7 +87,10 @@ impl Engine {
         let is_new = !plan.layers.is_empty();
         let unpacked = self.fetch_layers(origin, &plan.layers, observer)?;
         self.stack_layers(&plan.image, unpacked)?;
-        let record = ImageRecord::new(origin.name(), plan.target, &plan.image);
+        if let Some(repository) = origin.repository() {
+            self.note_repository(&plan.image, repository)?;
+        }
+        let record = ImageRecord::new(name.or_else(|| origin.name()), plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
         self.put_record(&record)?;
         Ok(Pulled { record, is_new })
@@ -88,13 +103,7 @@ impl Engine {
         let (descriptor, bytes) = match Document::parse(&target.media_type, &bytes)? {
             Document::Manifest(_) => (target.clone(), bytes),
             Document::Index(index) => {
-                let entry = index.choose(platform).ok_or_else(|| {
-                    let offered = index.platforms().join(", ");
-                    Error::refused(
-                        format!("no image for {platform}: the index has {offered}"),
-                        "choose one with --platform",
-                    )
-                })?;
+                let entry = choose(&index, platform)?;
                 let bytes = origin.manifest(entry)?;
                 self.content.put(&bytes)?;
                 (Descriptor { platform: None, annotations: None, ..entry.clone() }, bytes)
@@ -168,7 +177,7 @@ impl Engine {
     }
 
     /// Brings a blob into the content store; tells whether it was there.
-    fn fetch(
+    pub(crate) fn fetch(
         &self,
         origin: &Origin,
         descriptor: &Descriptor,

@@ -85,6 +85,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The client for this place alone.
+    pub(crate) fn into_client(self) -> Result<Client> {
+        match self.client.into_inner() {
+            Some(client) => Ok(client),
+            None => Ok(Client::new(self.options)?),
+        }
+    }
+}
+
 /// The places that may have an image, in order; the first that resolves its name is the chosen one.
 pub(crate) struct Places {
     places: Vec<Place>,

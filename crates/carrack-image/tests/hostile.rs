@@ -10,6 +10,7 @@ use carrack_image::transport::{
     self, ArchiveFormat, ArchiveWriter, Destination, LayoutWriter, Location, Root, Source,
 };
 use carrack_image::{Error, Result};
+use carrack_layer::compression::Method;
 use carrack_oci::{Descriptor, Digest};
 use carrack_testkit::{ImageFixture, LayerFormat, TarWriter};
 use serde_json::json;
@@ -158,10 +159,8 @@ fn an_archive_may_be_compressed_or_a_pipe() {
         tar.file("manifest.json", &manifest_json(json!(["one/layer.tar", "two/layer.tar"])));
     });
     let tar = fs::read(&path).unwrap();
-    let compressed = carrack_layer::compression::GzipWriter::new(Vec::new());
-    let mut compressed = compressed;
-    compressed.write_all(&tar).unwrap();
-    fs::write(&path, compressed.finish().unwrap()).unwrap();
+    let mut compressed = fs::File::create(&path).unwrap();
+    Method::DEFAULT_GZIP.compress(&mut &tar[..], &mut compressed, 1).unwrap();
     let store = tempfile::tempdir().unwrap();
     let content = content(store.path());
     assert_eq!(transport::open(&path, &content).unwrap().root().unwrap().0, image.manifest());

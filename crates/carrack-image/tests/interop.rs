@@ -84,10 +84,6 @@ fn write(image: &ImageFixture, location: &str, names: &[&str]) {
 struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    fn content(&self) -> ContentStore {
-        ContentStore::open(&self.at("content")).unwrap()
-    }
-
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -98,6 +94,10 @@ impl Scratch {
 
     fn at(&self, name: &str) -> PathBuf {
         self.path().join(name)
+    }
+
+    fn content(&self) -> ContentStore {
+        ContentStore::open(&self.at("content")).unwrap()
     }
 
     fn location(&self, transport: &str, name: &str) -> String {

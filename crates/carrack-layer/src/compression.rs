@@ -1,13 +1,20 @@
 //! Compressed streams: which kind a stream is, and readers whose memory is bounded whatever the stream asks for.
 //!
-//! Invariant: decompression is streaming; nothing is ever held whole.
+//! Invariant: decompression is streaming; nothing is ever held whole. What follows the end of a compressed stream is
+//! another member of it or an error.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+mod gzip;
+mod method;
+mod parallel;
+mod zstd_frames;
 
-use flate2::{Compression as Level, GzBuilder};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
-/// The largest zstd window that is accepted, 2^26 = 64 MiB: that of level 21.
-const MAX_ZSTD_WINDOW_LOG: u32 = 26;
+pub use method::{ENCODER, Method, MethodError};
+
+/// The largest zstd window that is accepted, 2^23 = 8 MiB: what RFC 8878 (3.1.1.1.2) recommends that every decoder
+/// supports, and so that of the levels up to 19.
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 /// The most memory that an xz stream may ask for: dictionaries up to 64 MiB (that of level 9) and some more.
 const MAX_XZ_MEMORY_KIB: u32 = 80 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -75,34 +82,24 @@ fn buffered<'source>(
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
             decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
+            Box::new(ZstdReader(decoder))
         }
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, MAX_XZ_MEMORY_KIB)),
     })
 }
 
-/// Writes a gzip stream whose bytes depend on the data only: no time, no name, one member.
-pub struct GzipWriter<W: Write>(flate2::write::GzEncoder<W>);
+/// Says of the one limit of zstd that a valid stream can break what it is: the library's own words name no number.
+struct ZstdReader<R>(R);
 
-impl<W: Write> GzipWriter<W> {
-    /// Compresses to `inner` with the level that `gzip` itself uses.
-    pub fn new(inner: W) -> Self {
-        Self(GzBuilder::new().mtime(0).operating_system(255).write(inner, Level::new(6)))
-    }
-
-    /// Ends the stream and returns `inner`.
-    pub fn finish(self) -> io::Result<W> {
-        self.0.finish()
-    }
-}
-
-impl<W: Write> Write for GzipWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+impl<R: Read> Read for ZstdReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.to_string().contains("requires too much memory") {
+            true => io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the zstd stream needs a window of more than 8 MiB: expected at most 8 MiB (zstd levels up to 19, without --long)",
+            ),
+            false => error,
+        })
     }
 }

@@ -173,6 +173,21 @@ fn times_are_clamped() {
 }
 
 #[test]
+fn mount_points_are_left_out_unless_they_hold_something() {
+    let fixture = support::fixture();
+    let tar =
+        support::Tar::default().file("etc/hosts", "").file("data/bind/own", "x").file("run/empty/hosts", "");
+    fixture.apply(&tar.file("full", "x").end()).unwrap();
+    let names = ["etc", "etc/hosts", "data", "data/bind", "run", "run/empty", "full"];
+    let mount_points = names.iter().map(PathBuf::from).collect();
+    let mut tar = Vec::new();
+    diff(&fixture.root, &DiffOptions { mount_points, ..DiffOptions::default() }, &mut tar).unwrap();
+    let paths: Vec<_> = read_back(&tar).into_iter().map(|entry| entry.path).collect();
+    let expected = ["data", "data/bind", "data/bind/own", "full", "run", "run/empty", "run/empty/hosts"];
+    assert_eq!(paths, expected.map(PathBuf::from));
+}
+
+#[test]
 fn a_tree_is_archived_and_extracted() {
     let fixture = support::fixture();
     fixture.apply(&support::Tar::default().file("top/a/.wh..wh..opq", "").file("top/b", "x").end()).unwrap();

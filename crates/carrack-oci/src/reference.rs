@@ -27,7 +27,8 @@ pub struct ReferenceError {
 }
 
 /// A registry and a repository in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Repository {
     registry: String,
     path: String,
@@ -53,6 +54,35 @@ impl Repository {
 impl fmt::Display for Repository {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.registry, self.path)
+    }
+}
+
+impl FromStr for Repository {
+    type Err = ReferenceError;
+
+    /// Reads a reference that has neither tag nor digest.
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        match text.parse()? {
+            Reference { repository, tag: None, digest: None } => Ok(repository),
+            _ => Err(ReferenceError {
+                text: text.to_owned(),
+                reason: "expected a repository without tag and digest",
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Repository {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        text.parse()
+    }
+}
+
+impl From<Repository> for String {
+    fn from(repository: Repository) -> Self {
+        repository.to_string()
     }
 }
 

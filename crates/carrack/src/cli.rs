@@ -107,7 +107,8 @@ fn find(name: &str) -> Entry {
 
 fn image_group() -> Vec<Entry> {
     let renamed = [("images", "ls"), ("rmi", "rm")].map(|(name, here)| find(name).named(here));
-    let same = ["build", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
+    let same =
+        ["build", "copy", "history", "import", "load", "pull", "push", "save", "tag", "untag"].map(find);
     renamed.into_iter().chain(same).chain(commands::IMAGE_ONLY).collect()
 }
 

@@ -194,6 +194,53 @@ fn podman_loads_and_saves_archives() {
 }
 
 #[test]
+fn peers_read_zstd_layers_and_an_index_that_carrack_copied() {
+    let (store, ours) = (store_with_build(), Registry::start(CARRACK));
+    let theirs = DebianRegistry::start(store.path());
+    let name = format!("{}/zstd:1", theirs.address);
+    let digest = store.carrack(["push", "-q", "--compression", "zstd:7", "localhost/app:1", &name]).line();
+    let raw = host("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]);
+    let manifest: serde_json::Value = serde_json::from_str(&raw.line()).unwrap();
+    for layer in manifest["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    tool(&store, "podman", &["pull", "--quiet", "--tls-verify=false", &name]).success();
+    let run = tool(&store, "podman", &[&["run", "--rm", "--network=none"], &LIMITS[..], &[&name]].concat());
+    assert_eq!(run.line(), "ahoy");
+    // An index of this platform and another one, made by skopeo's own format from the image.
+    let copied = format!("{}/zstd:2", ours.address());
+    assert_eq!(store.carrack(["copy", "-q", &name, &copied]).line(), digest);
+    let layout = store.path().join("index");
+    let entry = |architecture: &str| {
+        let image = ImageFixture::new()
+            .layer("/a \"a\"")
+            .configure(|config| config.architecture = architecture.into());
+        let entry = serde_json::to_value(image.write_layout(&layout, "x")).unwrap();
+        let platform = serde_json::json!({"os": "linux", "architecture": architecture});
+        serde_json::json!({"mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"], "platform": platform})
+    };
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": [entry("amd64"), entry("arm64")]});
+    let bytes = serde_json::to_vec(&index).unwrap();
+    let digest = carrack_oci::Digest::of(&bytes);
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), &bytes).unwrap();
+    let root = serde_json::json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "multi"}});
+    let root = serde_json::json!({"schemaVersion": 2, "manifests": [root]});
+    fs::write(layout.join("index.json"), serde_json::to_vec(&root).unwrap()).unwrap();
+    let (one, two) = (format!("{}/multi:1", theirs.address), format!("{}/multi:1", ours.address()));
+    store.carrack(["copy", "--all", &format!("oci:{}:multi", layout.display()), &one]).success();
+    store.carrack(["copy", "--all", &one, &two]).success();
+    for name in [&one, &two] {
+        let raw = host("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]);
+        assert_eq!(raw.success().stdout.as_bytes(), bytes);
+    }
+    let target = format!("dir:{}", store.path().join("by-skopeo").display());
+    let flags = ["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"];
+    host("skopeo", &[&flags[..], &[&format!("docker://{two}"), &target]].concat()).success();
+}
+
+#[test]
 fn peers_read_archives_of_several_images_and_the_reverse() {
     let store = store_with_build();
     let names = ["localhost/app:1", "localhost/busybox:1"];

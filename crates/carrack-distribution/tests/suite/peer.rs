@@ -1,7 +1,7 @@
 //! Debian's docker-registry as the other side: plain, with htpasswd, and over TLS.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -139,6 +139,7 @@ fn an_empty_blob_and_parallel_pushes() {
                 let open = || {
                     let mut file = tempfile::tempfile()?;
                     file.write_all(&bytes)?;
+                    file.rewind()?;
                     Ok(file)
                 };
                 let repository = repository(&registry.host, "parallel");

@@ -1,7 +1,7 @@
 //! Pushes to a scripted registry.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ use crate::{anonymous, blob, options, repository};
 fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
     file
 }
 
@@ -110,15 +111,6 @@ fn mounts_or_says_that_it_cannot() {
 }
 
 #[test]
-fn a_file_of_another_size_is_not_sent() {
-    let (bytes, descriptor) = blob(10);
-    let server = Server::start(|_| Reply::new(404));
-    let error = push(&anonymous(), &server, &bytes[..9], &descriptor).unwrap_err();
-    assert!(matches!(error, Error::Source { .. }), "{error}");
-    assert_eq!(server.seen().len(), 1);
-}
-
-#[test]
 fn a_registry_that_stored_something_else_is_found_out() {
     let (bytes, descriptor) = blob(10);
     let server = Server::start(|request| match request.method.as_str() {
@@ -171,4 +163,41 @@ fn a_peer_that_takes_no_more_bytes_is_left_in_time() {
     let error = client.push_blob(&repository(&host, "app"), &descriptor, &open, &|_| {}).unwrap_err();
     assert_eq!(error.class(), Class::Unreachable, "{error}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_blob_that_cannot_be_read_is_an_error_of_this_side() {
+    let (bytes, descriptor) = blob(300_000);
+    let server = Server::start(|request| match request.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "POST" => Reply::new(202).header("Location", "/v2/app/blobs/uploads/7"),
+        _ => Reply::new(201),
+    });
+    struct Breaks<'a>(&'a [u8]);
+    impl Read for Breaks<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(std::io::Error::other("the source broke")),
+                count => Ok(count),
+            }
+        }
+    }
+    let half: &'static [u8] = bytes[..150_000].to_vec().leak();
+    let opened = AtomicUsize::new(0);
+    let push = |open: &(dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Sync)| {
+        let open = || {
+            opened.fetch_add(1, Ordering::Relaxed);
+            open()
+        };
+        anonymous().push_blob(&repository(&server.host(), "app"), &descriptor, &open, &|_| {}).unwrap_err()
+    };
+    for (error, text) in [
+        (push(&|| Ok(Box::new(Breaks(half)))), "the source broke"),
+        (push(&|| Ok(Box::new(half))), "expected a blob of 300000 bytes, got 150000"),
+        (push(&|| Err(std::io::Error::other("no such file"))), "no such file"),
+    ] {
+        assert_eq!(error.class(), Class::Local);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    assert_eq!(opened.load(Ordering::Relaxed), 3, "a local error is not repeated");
 }

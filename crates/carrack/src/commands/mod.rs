@@ -7,6 +7,7 @@ mod commit;
 mod completion;
 mod container_flags;
 mod container_prune;
+mod copy;
 mod create;
 mod exec;
 mod export;
@@ -68,6 +69,11 @@ pub const ALL: &[Entry] = &[
         "completion",
         "Print the completion script of a shell",
         completion::EXAMPLES,
+    ),
+    entry::<copy::Copy>(
+        "copy",
+        "Copy an image between registries, layouts, archives and the store",
+        copy::EXAMPLES,
     ),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),

@@ -2,7 +2,6 @@
 //! leave nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use carrack_testkit::{ImageFixture, LayerFormat, Store, TarWriter};
@@ -217,7 +216,12 @@ fn hostile_archives_are_refused_and_leave_nothing() {
                 tar.file("config.json", &image.config_bytes()).file("manifest.json", &manifest("layer.tar"));
             }),
         ),
-        ("no file oci-layout", old_archive(|tar, _| drop(tar.file("readme", b"nothing here")))),
+        (
+            "no file oci-layout",
+            old_archive(|tar, _| {
+                tar.file("readme", b"nothing here");
+            }),
+        ),
     ];
     for (said, bytes) in &cases {
         let store = empty_store();
@@ -248,8 +252,6 @@ fn a_save_that_fails_leaves_no_file() {
         assert_eq!(run.stdout, "");
     }
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-    let layout: PathBuf = Path::new(&file).into();
-    assert!(!layout.exists());
 }
 
 #[test]

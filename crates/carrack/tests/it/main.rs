@@ -3,9 +3,11 @@
 mod architecture;
 mod archives;
 mod cli;
+mod copy;
 mod images;
 mod kit;
 mod manifest;
 mod policy;
+mod push;
 mod registries;
 mod registry;

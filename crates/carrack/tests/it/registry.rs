@@ -128,7 +128,7 @@ fn a_layer_of_another_repository_is_mounted() {
 }
 
 /// An OCI layout with an index of three platforms, an attestation, and the tag `multi`.
-fn write_index(folder: &Path, platforms: &[(&str, &str, Option<&str>)]) {
+pub fn write_index(folder: &Path, platforms: &[(&str, &str, Option<&str>)]) {
     let mut entries = Vec::new();
     for (number, (os, architecture, variant)) in platforms.iter().enumerate() {
         let image = ImageFixture::new().layer(&format!("/platform \"{number}\"")).configure(|config| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use carrack_testkit::{Registry, Store};
 
-use crate::kit::{self, CARRACK, IMAGE, empty_store, host, id, store, with_input};
+use crate::kit::{CARRACK, IMAGE, empty_store, host, id, store, with_input};
 use crate::{detached, eventually, folder};
 
 const NAME: &str = "localhost/committed:1";
@@ -56,10 +56,7 @@ fn a_layer_has_what_was_changed_and_nothing_that_the_engine_made() {
     names.retain(|name| name != "bin/");
     let expected = ["bin/.wh.vi", "data/", "data/deep/", "data/deep/y", "greeting", "srv/", "srv/own/"];
     assert_eq!(names, expected);
-    let output = kit::host(
-        CARRACK,
-        shell_words(&store, &["run", "--rm", "--network", "none", NAME, "cat", "/greeting"]),
-    );
+    let output = store.carrack(["run", "--rm", "--network", "none", NAME, "cat", "/greeting"]);
     assert_eq!(output.line(), "ahoy");
     commit(&store, &["--squash", &container, NAME]);
     let names = names_in_top_layer(&store, NAME);
