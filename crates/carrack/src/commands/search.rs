@@ -1,12 +1,11 @@
 //! `carrack search`
 
-use std::path::PathBuf;
-
 use carrack_oci::Reference;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::Command;
+use super::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::{Result, invalid};
 use crate::output::{Columns, print_list};
@@ -44,14 +43,13 @@ pub struct Search {
     /// Accepted for Docker's sake: nothing is cut
     #[arg(long = "no-trunc")]
     _no_trunc: bool,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Search {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.with_auth_file(self.authfile.clone()).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         if self.list_tags {
             let repository: Reference = self.term.parse()?;
             let name = repository.repository().to_string();

@@ -1,11 +1,10 @@
 //! `carrack manifest add`
 
-use std::path::PathBuf;
-
 use carrack_engine::AddOptions;
 use clap::Args;
 
 use super::{Command, EntryFlags};
+use crate::commands::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
@@ -31,15 +30,14 @@ pub struct Add {
     all: bool,
     #[command(flatten)]
     entry: EntryFlags,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Add {
     fn run(self, context: &Context) -> Result<u8> {
         let options = AddOptions { all: self.all, change: self.entry.change()? };
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let progress = Progress::new(true);
         let list =
             engine.add_to_list(&self.list, &self.images, &options, &|event| progress.observe(event))?;

@@ -1,11 +1,10 @@
 //! `carrack manifest create`
 
-use std::path::PathBuf;
-
 use carrack_engine::{AddOptions, EntryChange};
 use clap::Args;
 
 use super::Command;
+use crate::commands::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
@@ -34,9 +33,8 @@ pub struct Create {
     /// Annotations of the list
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Create {
@@ -44,7 +42,7 @@ impl Command for Create {
         let annotations = super::annotations(&self.annotations)?;
         let options =
             AddOptions { all: self.all, change: EntryChange { annotations, ..EntryChange::default() } };
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let progress = Progress::new(true);
         let list = engine.create_list(&self.list, &self.images, (self.amend, &options), &|event| {
             progress.observe(event)

@@ -7,6 +7,7 @@ use carrack_oci::media_type;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::Command;
+use crate::commands::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -49,14 +50,13 @@ pub struct Push {
     /// Write the digest of the pushed list to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Push {
     fn run(self, context: &Context) -> Result<u8> {
-        let engine = context.with_auth_file(self.authfile).engine()?;
+        let engine = self.registry.apply(context).engine()?;
         let destination: Location = self.destination.as_ref().unwrap_or(&self.list).parse()?;
         let media_type = self.format.map(|format| match format {
             Format::Oci => media_type::OCI_INDEX,

@@ -1,12 +1,11 @@
 //! `carrack manifest inspect`, `carrack manifest exists`, `carrack manifest ls`
 
-use std::path::PathBuf;
-
 use carrack_engine::ManifestList;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::Command;
+use crate::commands::registry_flags::RegistryFlags;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Columns, print, print_list};
@@ -25,14 +24,13 @@ pub struct Inspect {
     /// A list, an image or a reference
     #[arg(value_name = "NAME")]
     name: String,
-    /// File with the credentials of registries
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl Command for Inspect {
     fn run(self, context: &Context) -> Result<u8> {
-        print(context.with_auth_file(self.authfile).engine()?.manifest_bytes(&self.name)?)?;
+        print(self.registry.apply(context).engine()?.manifest_bytes(&self.name)?)?;
         Ok(0)
     }
 }
