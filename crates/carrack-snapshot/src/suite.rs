@@ -44,7 +44,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// The digest of what every kind of store makes of the changes in [`equal_diffs`].
-const CHANGES: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+const CHANGES: &str = "sha256:23c9d9af49c911de9f73a47cf92c0f59df68ad8570b63aa4d06d78f20e7be7bc";
 
 /// Makes an entry of a test layer: `path/` is a folder, anything else a file that holds its own path.
 pub fn entry(path: &str) -> Entry {

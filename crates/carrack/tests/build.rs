@@ -84,8 +84,10 @@ fn top_layer(store: &Store) -> Vec<String> {
 fn assert_failure_left_nothing(store: &Store) {
     let images = store.carrack(["images", "--format", "{{.Repository}}"]).line();
     assert!(!images.contains("app") && !images.contains("<none>"), "{images}");
-    for place in ["root/snapshots/active", "root/snapshots/staging", "root/content/ingest", "run/steps"] {
-        let left: Vec<_> = fs::read_dir(store.path().join(place)).into_iter().flatten().collect();
+    let mut places = ["root/content/ingest", "run/steps"].map(|place| store.path().join(place)).to_vec();
+    places.extend(["active", "staging"].iter().flat_map(|name| kit::snapshot_folders(store, name)));
+    for place in places {
+        let left: Vec<_> = fs::read_dir(place).into_iter().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();

@@ -184,9 +184,10 @@ fn prune_asks_and_tells_the_bytes_it_freed() {
 
 /// The length of all blobs and all files of layers.
 fn disk_bytes(store: &Store) -> u64 {
-    let below = |folder: &str| crate::kit::files_below(&store.root().join(folder));
-    let blobs = below("content/blobs");
-    let files = below("snapshots/committed").into_iter().filter(|path| !path.ends_with("record.json"));
+    let blobs = crate::kit::files_below(&store.root().join("content/blobs"));
+    let folders = crate::kit::snapshot_folders(store, "committed");
+    let files = folders.iter().flat_map(|folder| crate::kit::files_below(folder));
+    let files = files.filter(|path| !path.ends_with("record.json"));
     blobs.into_iter().chain(files).map(|path| path.symlink_metadata().unwrap().len()).sum()
 }
 

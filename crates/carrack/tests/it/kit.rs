@@ -82,14 +82,22 @@ pub fn id(store: &Store, name: &str) -> String {
     store.carrack(["inspect", "--type", "image", "--format", "{{.Id}}", name]).line()
 }
 
+/// The folders `name` of the stores that storage drivers have made.
+pub fn snapshot_folders(store: &Store, name: &str) -> Vec<PathBuf> {
+    let drivers =
+        ["erofs", "overlay", "vfs"].map(|driver| store.root().join("snapshots").join(driver).join(name));
+    drivers.into_iter().filter(|folder| folder.is_dir()).collect()
+}
+
 /// The store is as empty as it was before: no image, no snapshot finished or not, no blob or part of one.
 #[track_caller]
 pub fn assert_nothing_is_left(store: &Store) {
     assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
     assert_eq!(files_below(&store.root().join("content")), Vec::<PathBuf>::new());
-    for folder in ["active", "committed", "staging"] {
-        let folder = store.root().join("snapshots").join(folder);
-        let left: Vec<_> = fs::read_dir(folder).into_iter().flatten().collect();
-        assert!(left.is_empty(), "{left:?}");
+    for name in ["active", "committed", "layers", "merged", "staging"] {
+        for folder in snapshot_folders(store, name) {
+            let left: Vec<_> = fs::read_dir(folder).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod archives;
 mod cli;
 mod copy;
+mod drivers;
 mod images;
 mod kit;
 mod manifest;

@@ -85,12 +85,13 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
 fn assert_no_container_is_left(store: &Store, id: &str) {
     assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
     assert_eq!(store.container_ids(), Vec::<String>::new());
-    for folder in
-        ["root/snapshots/active", "root/snapshots/staging", "root/container-names", "run/containers"]
-    {
-        let left: Vec<_> = fs::read_dir(store.path().join(folder)).into_iter().flatten().flatten().collect();
+    let mut folders =
+        ["root/container-names", "run/containers"].map(|folder| store.path().join(folder)).to_vec();
+    folders.extend(["active", "staging"].iter().flat_map(|name| kit::snapshot_folders(store, name)));
+    for folder in folders {
+        let left: Vec<_> = fs::read_dir(&folder).into_iter().flatten().flatten().collect();
         let names: Vec<_> = left.iter().map(fs::DirEntry::file_name).filter(|name| name != ".lock").collect();
-        assert!(names.is_empty(), "{folder} has {names:?}");
+        assert!(names.is_empty(), "{} has {names:?}", folder.display());
     }
     assert_eq!(cgroups(id), Vec::<PathBuf>::new());
     eventually("the monitor has ended", || processes_with(id).is_empty());
