@@ -38,7 +38,7 @@ case "${1:?build, demo, test, fuzz, bench or lint}" in
     test)
         packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc umoci=umoci \
             docker-registry=docker-registry busybox=busybox-static mmdebstrap=mmdebstrap strace=strace \
-            htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl
+            htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl fsck.erofs=erofs-utils
         tool cargo-nextest
         ;;
     bench)

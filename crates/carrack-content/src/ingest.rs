@@ -96,9 +96,29 @@ impl Ingest {
         Ok(partial.truncate(&self.digest).during("truncate", &self.path)?)
     }
 
+    /// Opens what is written, from its first byte on.
+    pub fn written(&self) -> Result<File> {
+        Ok(File::open(&self.path).during("open", &self.path)?)
+    }
+
     /// Checks size and digest, syncs, and names the blob. Bytes that turn out wrong are thrown away.
     pub fn commit(mut self) -> Result<()> {
         let Some(partial) = self.partial.take() else { return Ok(()) };
+        let lock = self.check(partial)?;
+        self.store.adopt(&self.path, &self.digest)?;
+        self.remove_lock(lock)
+    }
+
+    /// Checks size and digest, and throws the bytes away: whoever read them along has what was wanted of them.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(partial) = self.partial.take() else { return Ok(()) };
+        let lock = self.check(partial)?;
+        atomic::remove_file(&self.path)?;
+        self.remove_lock(lock)
+    }
+
+    /// Wrong bytes are thrown away, too few are kept.
+    fn check(&self, partial: Partial) -> Result<Lock> {
         if partial.offset < self.size_bytes {
             return Err(self.size_mismatch(partial.offset));
         }
@@ -106,11 +126,14 @@ impl Ingest {
         let got = hasher.finish();
         if got != self.digest {
             atomic::remove_file(&self.path)?;
-            return Err(Error::DigestMismatch { expected: self.digest, got, size_bytes: offset });
+            return Err(Error::DigestMismatch { expected: self.digest.clone(), got, size_bytes: offset });
         }
-        self.store.adopt(&self.path, &self.digest)?;
-        // The lock's file goes while the lock is held. Who waits for it gets a lock on a file without a name, sees
-        // that the blob is there, and is done.
+        Ok(lock)
+    }
+
+    /// The lock's file goes while the lock is held. Who waits for it gets a lock on a file without a name, sees that
+    /// the blob is there, and is done.
+    fn remove_lock(&self, lock: Lock) -> Result<()> {
         atomic::remove_file(&self.path.with_extension("lock"))?;
         drop(lock);
         Ok(())

@@ -11,6 +11,9 @@ use carrack_sys::{IoContext, atomic};
 
 use crate::{ContentStore, Result};
 
+/// So many bytes are handed to the disk at once while more come, so that little is left for the sync at the end.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A write in progress; dropped without [`BlobWriter::commit`], it leaves nothing.
@@ -89,7 +92,11 @@ impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        let before = self.size_bytes / WRITEBACK_BYTES;
         self.size_bytes += count as u64;
+        if self.size_bytes / WRITEBACK_BYTES > before {
+            atomic::start_writeback(&self.file, before * WRITEBACK_BYTES, WRITEBACK_BYTES);
+        }
         Ok(count)
     }
 

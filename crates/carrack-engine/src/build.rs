@@ -89,7 +89,9 @@ impl Engine {
         };
         let built = carrack_build::build(&plan, &mut backend, &|event| forward(event, observer))?;
         plan.context.save_stat_cache()?;
-        backend.ensure_stack(&built.layers)?;
+        if let Some(top) = backend.ensure_stack(&built.layers)? {
+            self.snapshots.seal(&top)?;
+        }
         let layers = built.layers.into_iter().map(|layer| layer.descriptor).collect();
         let image = self.write_image(&built.config, layers)?;
         self.name_image(&image, request.tags)
@@ -204,17 +206,7 @@ impl<'a> EngineBackend<'a> {
     /// Makes sure that the snapshot of a stack exists: its layers may come from the cache, or may never have stood
     /// on each other in this way.
     fn ensure_stack(&self, layers: &[Layer]) -> Result<Option<ChainId>> {
-        let snapshots = &self.engine.snapshots;
-        let mut parent: Option<ChainId> = None;
-        for layer in layers {
-            let id = ChainId::child(parent.as_ref(), &layer.diff_id);
-            if !snapshots.contains(&id)? {
-                let unpacked = self.engine.unpack_layer(&layer.descriptor.digest, &layer.diff_id)?;
-                snapshots.stack(unpacked, parent.as_ref(), &id)?;
-            }
-            parent = Some(id);
-        }
-        Ok(parent)
+        self.engine.ensure_stack(layers.iter().map(|layer| (&layer.descriptor.digest, &layer.diff_id)))
     }
 
     fn commit_workspace(&mut self, mut workspace: Workspace<'a>, timestamp_unix: i64) -> Result<Layer> {

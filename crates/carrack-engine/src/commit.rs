@@ -11,8 +11,7 @@ use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::{DiffOptions, DiffSummary};
 use carrack_oci::{
-    ChainId, ContainerConfig, Descriptor, DiffId, Digest, Empty, History, ImageConfig, Manifest, Reference,
-    media_type,
+    ContainerConfig, Descriptor, DiffId, Digest, Empty, History, ImageConfig, Manifest, Reference, media_type,
 };
 use carrack_snapshot::SnapshotKey;
 use carrack_sys::rooted::Root;
@@ -104,9 +103,9 @@ impl Engine {
         });
         finish_config(&mut config, request, top.as_ref().map(|(_, diff_id)| diff_id));
         let image = self.write_image_as(request.format, &config, layers)?;
-        if let Some((layer, diff_id)) = &top {
+        if let Some((layer, _)) = &top {
             observer(Event::Blob { digest: &layer.digest, phase: Phase::Unpacking });
-            self.put_on_top(&image, layer, diff_id)?;
+            self.ensure_image(&image)?;
             observer(Event::Blob { digest: &layer.digest, phase: Phase::Complete });
         }
         self.record_image(&image, request.reference.clone())
@@ -133,7 +132,7 @@ impl Engine {
             true => carrack_layer::diff(&self.open_merged(container)?, &options, &mut writer)?,
             false => {
                 let key = SnapshotKey::new(&container.record.snapshot)?;
-                self.snapshots.diff(&key, &options, &mut writer)?
+                self.store_of(&key)?.get().diff(&key, &options, &mut writer)?
             }
         };
         drop(frozen);
@@ -158,22 +157,12 @@ impl Engine {
         let tmpfs = host.tmpfs.iter().map(|mount| mount.destination.as_path());
         let wanted = mount_points::wanted(binds.chain(tmpfs));
         let Some(chain) = base.chain_id() else { return made(&wanted, None, &merged, squash) };
+        self.ensure_image(base)?;
         let key = SnapshotKey::unique("commit");
         let view = self.snapshots.view(&key, &chain)?.open_root();
         let made = view.map_err(Error::from).and_then(|view| made(&wanted, Some(&view), &merged, squash));
         self.snapshots.discard(&key)?;
         made
-    }
-
-    /// Makes the snapshot of a new image, whose other layers have theirs.
-    fn put_on_top(&self, image: &Image, layer: &Descriptor, diff_id: &DiffId) -> Result<()> {
-        let chains = ChainId::stack(&image.config.rootfs.diff_ids);
-        let position = chains.len() - 1;
-        if self.snapshots.contains(&chains[position])? {
-            return Ok(());
-        }
-        let unpacked = self.unpack_layer(&layer.digest, diff_id)?;
-        self.stack_layers(image, vec![(position, unpacked)])
     }
 
     /// Stores config and manifest of an image that was made here, in the given format.

@@ -72,7 +72,7 @@ impl Engine {
         };
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
-        self.snapshots.prepare(&key, image.chain_id().as_ref())?;
+        self.prepare_on(&key, &image)?;
         self.make_volume_folders(&key, image.config.config.volumes.as_ref())?;
         let created = match name {
             Some(_) => self.containers.create(&record),

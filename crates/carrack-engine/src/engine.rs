@@ -7,7 +7,7 @@ use carrack_container::ContainerStore;
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
 use carrack_image::{ImageStore, LayerOrigins, ListStore};
-use carrack_snapshot::{OverlaySnapshotter, Snapshots};
+use carrack_snapshot::{Choice, Snapshots};
 use carrack_sys::lock::Lock;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,7 @@ pub struct Engine {
     pub(crate) lists: ListStore,
     pub(crate) origins: LayerOrigins,
     pub(crate) snapshots: Box<dyn Snapshots>,
+    pub(crate) driver: Choice,
     pub(crate) containers: ContainerStore,
     pub(crate) registries: Arc<Registries>,
 }
@@ -60,14 +61,18 @@ impl Engine {
         environment.paths = environment.paths.prepare()?;
         let Paths { root, runroot } = &environment.paths;
         let registries = Arc::new(Registries::new(environment.registry_files.clone()));
+        let (snapshots, shares) = (root.join("snapshots"), runroot.join("mounts"));
+        let driver = Choice::make(environment.settings.storage.driver, &snapshots)?;
+        let content = ContentStore::open(&root.join("content"))?;
         Ok(Self {
-            content: ContentStore::open(&root.join("content"))?,
+            snapshots: driver.driver.open(&snapshots, &content, &shares)?,
+            driver,
+            content,
             images: ImageStore::open(&root.join("images"))?
                 .with_short_names(registries.short_names())
                 .with_history(environment.settings.images.history),
             lists: ListStore::new(root.join("manifests")),
             origins: LayerOrigins::open(&root.join("layer-origins"))?,
-            snapshots: Box::new(OverlaySnapshotter::open(&root.join("snapshots"))?),
             containers: ContainerStore::open(root, runroot)?,
             registries,
             environment,
@@ -82,6 +87,16 @@ impl Engine {
 
     pub(crate) fn operations_lock(&self) -> PathBuf {
         self.environment.paths.root.join("operations.lock")
+    }
+
+    /// Where each storage driver has a folder.
+    pub(crate) fn snapshots_folder(&self) -> PathBuf {
+        self.environment.paths.root.join("snapshots")
+    }
+
+    /// Where processes say which mounts of images they hold.
+    pub(crate) fn shares_folder(&self) -> PathBuf {
+        self.environment.paths.runroot.join("mounts")
     }
 
     /// A client for downloads, with the user's settings.

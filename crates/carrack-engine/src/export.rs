@@ -31,6 +31,6 @@ impl Engine {
     /// What a container's root filesystem looks like now, to read only, without mounts on it.
     pub(crate) fn open_merged(&self, container: &Container) -> Result<Root> {
         let key = SnapshotKey::new(&container.record.snapshot)?;
-        Ok(self.snapshots.mount(&key)?.read_only().open_root()?)
+        Ok(self.mount_snapshot(&key)?.read_only().open_root()?)
     }
 }

@@ -1,32 +1,31 @@
 //! Garbage collection: what no record names is deleted.
 //!
-//! Roots are image records, manifest lists, containers and build cache entries. Operations hold the operations lock shared while
-//! they write what they have not named yet; collection holds it alone, and goes without when it cannot have it:
-//! the next one finds the same garbage.
+//! Roots are image records, manifest lists, containers, build cache entries and snapshots that users made. Operations
+//! hold the operations lock shared while they write what they have not named yet; collection holds it alone, and goes
+//! without when it cannot have it: the next one finds the same garbage.
 
 use std::collections::BTreeSet;
 
 use carrack_image::{Image, ListSource, reachable_blobs};
 use carrack_oci::{ChainId, Digest};
-use carrack_snapshot::SnapshotName;
+use carrack_snapshot::{Kept, KeyError, Snapshots};
 use carrack_sys::lock::Lock;
 
+use crate::user_snapshots::is_users;
 use crate::{Engine, Result};
 
 /// What is to be kept.
 #[derive(Default)]
 pub(crate) struct Marked {
     pub blobs: BTreeSet<Digest>,
-    pub chains: BTreeSet<ChainId>,
-    /// Snapshots of containers.
-    pub keys: BTreeSet<String>,
+    pub snapshots: Kept,
 }
 
 impl Marked {
     fn add_layers(&mut self, image: &Image) {
         // The tar of a layer, where the store keeps it: a blob by its diff ID.
         self.blobs.extend(image.config.rootfs.diff_ids.iter().map(|diff_id| diff_id.0.clone()));
-        self.chains.extend(image.layers().into_iter().map(|layer| layer.chain_id));
+        self.snapshots.chains.extend(image.layers().into_iter().map(|layer| layer.chain_id));
     }
 }
 
@@ -46,21 +45,13 @@ impl Engine {
     pub(crate) fn collect_garbage(&self) -> Result<Collected> {
         let mut collected = Collected::default();
         let Some(_alone) = Lock::try_exclusive(&self.operations_lock())? else { return Ok(collected) };
-        let marked = self.mark()?;
-        // Each snapshot is listed before its parent, so that none loses what it stands on.
-        for snapshot in self.snapshots.list()? {
-            match &snapshot.name {
-                SnapshotName::Committed(id) if !marked.chains.contains(id) => {
-                    let size_bytes = self.snapshots.usage(id)?.size_bytes;
-                    self.snapshots.remove(id)?;
-                    collected.bytes += size_bytes;
-                }
-                SnapshotName::Key(key) if !marked.keys.contains(key.as_str()) => {
-                    self.snapshots.discard(key)?;
-                }
-                _ => continue,
-            }
-            collected.snapshots += 1;
+        let others = self.other_snapshots()?;
+        let stores = self.with_own(&others);
+        let marked = self.mark_in(&stores)?;
+        for store in &stores {
+            let taken = store.collect(&marked.snapshots)?;
+            collected.snapshots += taken.snapshots;
+            collected.bytes += taken.bytes;
         }
         for (digest, size_bytes) in self.content.list()? {
             if !marked.blobs.contains(&digest) {
@@ -72,7 +63,6 @@ impl Engine {
         let is_named = |digest: &Digest| marked.blobs.contains(digest);
         self.origins.retain(|origin| is_named(&origin.digest) || is_named(&origin.diff_id.0))?;
         self.clear_leftovers()?;
-        self.snapshots.clear_staging()?;
         self.content.clear_ingests()?;
         Ok(collected)
     }
@@ -88,14 +78,19 @@ impl Engine {
         result
     }
 
+    /// What the records of all kinds name.
     pub(crate) fn mark(&self) -> Result<Marked> {
+        let others = self.other_snapshots()?;
+        self.mark_in(&self.with_own(&others))
+    }
+
+    fn mark_in(&self, stores: &[&dyn Snapshots]) -> Result<Marked> {
         let mut marked = Marked::default();
-        marked.keys.extend(self.containers.list()?.into_iter().map(|container| container.record.snapshot));
-        for snapshot in self.snapshots.list()? {
-            if snapshot.key().is_some_and(|key| marked.keys.contains(key.as_str())) {
-                marked.chains.extend(self.parents(snapshot.parent.as_ref())?);
-            }
-        }
+        let kept = self.kept_snapshots()?;
+        marked.blobs.extend(kept.values().map(|layer| layer.0.clone()));
+        let mut tops: BTreeSet<ChainId> = kept.into_keys().collect();
+        let keys = self.containers.list()?.into_iter().map(|container| container.record.snapshot.parse());
+        marked.snapshots.keys = keys.collect::<Result<_, KeyError>>()?;
         for record in self.images.list()? {
             marked.blobs.extend(reachable_blobs(&self.content, &record)?);
             marked.add_layers(&Image::load(&self.content, &record.manifest)?);
@@ -103,10 +98,10 @@ impl Engine {
         self.mark_lists(&mut marked)?;
         for entry in self.build_cache().kept()? {
             marked.blobs.extend(entry.blob);
-            // An entry is a hint: its snapshot may have been lost.
-            if let Some(chain) = entry.chain.filter(|chain| self.snapshots.contains(chain).unwrap_or(false)) {
-                marked.chains.extend(self.parents(Some(&chain))?);
-            }
+            tops.extend(entry.chain);
+        }
+        for store in stores {
+            mark_stacks(*store, &tops, &mut marked)?;
         }
         Ok(marked)
     }
@@ -125,9 +120,26 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// A committed snapshot and all below it.
-    fn parents(&self, top: Option<&ChainId>) -> Result<Vec<ChainId>> {
-        top.map_or(Ok(Vec::new()), |top| Ok(self.snapshots.stack_of(top)?))
+/// Marks, in one store, what users made by hand, and all that is below what is kept.
+fn mark_stacks(store: &dyn Snapshots, tops: &BTreeSet<ChainId>, marked: &mut Marked) -> Result<()> {
+    let mut tops = tops.clone();
+    for snapshot in store.list()? {
+        let Some(key) = snapshot.key() else { continue };
+        if is_users(key) {
+            marked.snapshots.keys.insert(key.clone());
+        }
+        if marked.snapshots.keys.contains(key) {
+            tops.extend(snapshot.parent);
+        }
     }
+    for top in &tops {
+        // An entry of the build cache is a hint: its snapshot may have been lost.
+        if store.contains(top)? {
+            marked.snapshots.chains.extend(store.stack_of(top)?);
+            marked.blobs.extend(store.tars_of(top)?.into_iter().map(|layer| layer.0));
+        }
+    }
+    Ok(())
 }

@@ -28,7 +28,7 @@ impl Engine {
         let image = Image::load(&self.content, &record.manifest)?;
         let mut rows = Vec::new();
         for (history, layer) in steps(&image) {
-            let usage = layer.map(|layer| self.snapshots.usage(&layer.chain_id)).transpose()?;
+            let usage = layer.map(|layer| self.usage_of(&layer.chain_id)).transpose()?;
             rows.push(HistoryRow {
                 id: None,
                 history,

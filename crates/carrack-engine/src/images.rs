@@ -146,6 +146,7 @@ impl Engine {
 
     /// A container needs its image to be started again.
     fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
+        self.refuse_if_mounted(record.id())?;
         let user =
             self.containers.list()?.into_iter().find(|container| container.record.image_id == *record.id());
         match user {

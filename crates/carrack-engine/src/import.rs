@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::compression;
 use carrack_oci::{Descriptor, DiffId, History, ImageConfig, Manifest, Platform, Reference, media_type};
+use carrack_snapshot::{SnapshotKey, Unpacked};
 use carrack_sys::IoContext;
 
 use crate::error::OperationContext;
@@ -47,21 +48,32 @@ impl Engine {
     ) -> Result<ImageRecord> {
         let _operation = self.operation()?;
         let (_, mut tar) = compression::auto(source).during("read", "the archive")?;
-        let mut writer = self.content.writer()?;
-        let size_bytes = io::copy(&mut tar, &mut writer).during("read", "the archive")?;
-        if size_bytes == 0 {
-            return Err(Error::refused("the archive is empty", "expected a tar of a root filesystem"));
-        }
-        let (digest, size_bytes) = writer.commit()?;
-        observer(Event::Blob { digest: &digest, phase: Phase::Unpacking });
-        let diff_id = DiffId(digest.clone());
-        let layer = Descriptor::new(media_type::OCI_LAYER, digest.clone(), size_bytes);
-        let unpacked = self.unpack_layer(&digest, &diff_id)?;
+        let unpacked = self.take_tar(&mut tar)?;
+        let diff_id = unpacked.diff_id().clone();
+        let digest = diff_id.0.clone();
+        let layer = Descriptor::new(media_type::OCI_LAYER, digest.clone(), unpacked.size_bytes());
         let config = imported_config(&options, diff_id)?;
         let image = self.write_image(&config, vec![layer])?;
         self.stack_layers(&image, vec![(0, unpacked)])?;
         observer(Event::Blob { digest: &digest, phase: Phase::Complete });
         self.record_image(&image, options.reference)
+    }
+
+    /// Takes the tar of a layer that is known by nothing but its bytes: into the content store, and unpacked.
+    pub(crate) fn take_tar(&self, tar: &mut (dyn Read + Send)) -> Result<Unpacked> {
+        let mut start = Vec::with_capacity(1);
+        tar.take(1).read_to_end(&mut start).during("read", "the archive")?;
+        if start.is_empty() {
+            return Err(Error::refused("the archive is empty", "expected a tar of a root filesystem"));
+        }
+        let mut tar = io::Cursor::new(start).chain(tar);
+        if self.snapshots.needs_tars() {
+            return Ok(self.snapshots.unpack(&SnapshotKey::unique("layer"), &mut tar, None)?);
+        }
+        let mut writer = self.content.writer()?;
+        io::copy(&mut tar, &mut writer).during("read", "the archive")?;
+        let (digest, _) = writer.commit()?;
+        self.unpack_layer(&digest, &DiffId(digest.clone()))
     }
 
     /// Stores config and manifest of an image that was made here.

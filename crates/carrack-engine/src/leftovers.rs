@@ -43,14 +43,17 @@ impl Engine {
         paths.extend(self.images.scan()?.leftovers);
         paths.extend(self.containers.scan()?.leftovers);
         paths.extend(self.content.ingests()?);
-        paths.extend(self.snapshots.staged()?);
-        for snapshot in self.snapshots.list()? {
-            let is_named = match &snapshot.name {
-                SnapshotName::Committed(id) => marked.chains.contains(id),
-                SnapshotName::Key(key) => marked.keys.contains(key.as_str()),
-            };
-            if !is_named {
-                paths.extend(self.snapshots.paths(&snapshot.name));
+        let others = self.other_snapshots()?;
+        for store in self.with_own(&others) {
+            paths.extend(store.staged()?);
+            for snapshot in store.list()? {
+                let is_named = match &snapshot.name {
+                    SnapshotName::Committed(id) => marked.snapshots.chains.contains(id),
+                    SnapshotName::Key(key) => marked.snapshots.keys.contains(key),
+                };
+                if !is_named {
+                    paths.extend(store.paths(&snapshot.name));
+                }
             }
         }
         let blobs = self.content.list()?.into_iter().filter(|(digest, _)| !marked.blobs.contains(digest));

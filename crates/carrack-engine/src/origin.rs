@@ -7,10 +7,11 @@ use carrack_content::Ingest;
 use carrack_distribution::{BlobSink, Names};
 use carrack_image::transport::{Location, Source};
 use carrack_oci::{Descriptor, Reference, Repository};
+use carrack_sys::IoContext;
 
 use crate::registries::Places;
 use crate::stream::{BlobReader, Exact, produced};
-use crate::{Engine, Result};
+use crate::{Engine, Error, Result};
 
 /// An opened place that has an image.
 pub(crate) enum Origin {
@@ -95,32 +96,44 @@ impl Origin {
     }
 
     /// Writes a blob's bytes into `ingest`, from where it stands; the ingest verifies them.
+    /// Opens a blob of this machine.
+    pub(crate) fn local_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        match self {
+            Self::Registry(_) => {
+                Err(Error::refused("a registry is no place of this machine", "pull it first"))
+            }
+            Self::Local { source, .. } => Ok(source.blob(descriptor)?),
+        }
+    }
+
+    /// Whether a fetch goes on from where an earlier one has ended.
+    pub(crate) fn resumes(&self) -> bool {
+        matches!(self, Self::Registry(_))
+    }
+
+    /// Writes a blob's bytes into `sink`, from where it stands; whoever owns it verifies them.
     pub(crate) fn fetch(
         &self,
         descriptor: &Descriptor,
-        ingest: &mut Ingest,
+        sink: &mut dyn BlobSink,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
         match self {
-            Self::Registry(places) => {
-                let mut sink = IngestSink(ingest);
-                places.fetch(&mut |client, reference| {
-                    client.fetch_blob(reference.repository(), descriptor, &mut sink, progress)
-                })
-            }
+            Self::Registry(places) => places.fetch(&mut |client, reference| {
+                client.fetch_blob(reference.repository(), descriptor, &mut *sink, progress)
+            }),
             Self::Local { source, .. } => {
-                ingest.restart()?;
-                copy(&mut source.blob(descriptor)?, ingest, progress)
+                sink.restart().during("restart", "a blob")?;
+                copy(&mut source.blob(descriptor)?, sink, progress)
             }
         }
     }
 }
 
 /// Copies a local blob, telling how far it is after each megabyte.
-fn copy(from: &mut dyn Read, to: &mut Ingest, progress: &dyn Fn(u64)) -> Result<()> {
-    use carrack_sys::IoContext;
+fn copy(from: &mut dyn Read, to: &mut dyn BlobSink, progress: &dyn Fn(u64)) -> Result<()> {
     loop {
-        let copied = io::copy(&mut from.take(1 << 20), to).during("copy", "a blob")?;
+        let copied = io::copy(&mut from.take(1 << 20), &mut *to).during("copy", "a blob")?;
         if copied == 0 {
             return Ok(());
         }
@@ -128,7 +141,8 @@ fn copy(from: &mut dyn Read, to: &mut Ingest, progress: &dyn Fn(u64)) -> Result<
     }
 }
 
-struct IngestSink<'a>(&'a mut Ingest);
+/// Writes into an ingest.
+pub(crate) struct IngestSink<'a>(pub &'a mut Ingest);
 
 impl Write for IngestSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
-use carrack_oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, media_type};
-use carrack_snapshot::{SnapshotKey, Unpacked};
+use carrack_oci::{Descriptor, DiffId, Document, Platform, Reference, media_type};
+use carrack_snapshot::Unpacked;
 
 use crate::copy::choose;
 use crate::error::OperationContext;
@@ -32,11 +32,11 @@ struct PullPlan {
 
 /// A layer whose snapshot is missing; its blob may be there.
 #[derive(Clone)]
-struct MissingLayer {
+pub(crate) struct MissingLayer {
     /// Its place in the stack, from 0.
-    position: usize,
-    descriptor: Descriptor,
-    diff_id: DiffId,
+    pub position: usize,
+    pub descriptor: Descriptor,
+    pub diff_id: DiffId,
 }
 
 impl Engine {
@@ -165,45 +165,6 @@ impl Engine {
             .collect()
     }
 
-    fn fetch_layer(&self, origin: &Origin, layer: &MissingLayer, observer: Observer<'_>) -> Result<Unpacked> {
-        let (digest, total) = (&layer.descriptor.digest, layer.descriptor.size);
-        let tell = |phase| observer(Event::Blob { digest, phase });
-        let had_blob =
-            self.fetch(origin, &layer.descriptor, &|done| tell(Phase::Transferring { done, total }))?;
-        tell(Phase::Unpacking);
-        let unpacked = self.unpack_layer(digest, &layer.diff_id)?;
-        tell(if had_blob { Phase::Exists } else { Phase::Complete });
-        Ok(unpacked)
-    }
-
-    /// Brings a blob into the content store; tells whether it was there.
-    pub(crate) fn fetch(
-        &self,
-        origin: &Origin,
-        descriptor: &Descriptor,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<bool> {
-        let mut ingest = self.content.ingest(descriptor)?;
-        if ingest.is_complete() {
-            return Ok(true);
-        }
-        origin.fetch(descriptor, &mut ingest, progress)?;
-        ingest.commit()?;
-        Ok(false)
-    }
-
-    /// Inflates a layer into a folder of its own and checks its diff ID.
-    pub(crate) fn unpack_layer(&self, digest: &Digest, expected: &DiffId) -> Result<Unpacked> {
-        let mut tar = self.open_layer_tar(digest, expected)?;
-        let key = SnapshotKey::unique("layer");
-        let unpacked = self.snapshots.unpack(&key, &mut tar)?;
-        if unpacked.diff_id() != expected {
-            let message = format!("diff ID mismatch: expected {expected}, got {}", unpacked.diff_id());
-            return Err(Error::refused(message, "the image's config does not belong to its layers"));
-        }
-        Ok(unpacked)
-    }
-
     /// Puts unpacked layers on each other in their order, then makes all of it durable.
     pub(crate) fn stack_layers(&self, image: &Image, mut unpacked: Vec<(usize, Unpacked)>) -> Result<()> {
         if unpacked.is_empty() {
@@ -215,14 +176,17 @@ impl Engine {
             let parent = position.checked_sub(1).map(|below| &layers[below].chain_id);
             self.snapshots.stack(layer, parent, &layers[position].chain_id)?;
         }
-        Ok(self.snapshots.sync()?)
+        match image.chain_id() {
+            Some(top) => Ok(self.snapshots.seal(&top)?),
+            None => Ok(()),
+        }
     }
 
     /// What the layers hold on disk, in bytes: what `images` shows as the size.
     pub(crate) fn unpacked_bytes(&self, image: &Image) -> Result<u64> {
         let mut size_bytes = 0;
         for layer in image.layers() {
-            size_bytes += self.snapshots.usage(&layer.chain_id)?.size_bytes;
+            size_bytes += self.usage_of(&layer.chain_id)?.size_bytes;
         }
         Ok(size_bytes)
     }

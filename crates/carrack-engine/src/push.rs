@@ -52,11 +52,11 @@ enum LayerPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     /// It was made here, and never compressed.
-    IsNew,
+    New,
     /// The user asks for another format.
-    IsAsked,
+    Asked,
     /// The bytes that its digest names cannot be had any more.
-    IsLost,
+    Lost,
 }
 
 impl Engine {
@@ -87,8 +87,7 @@ impl Engine {
         let push = Push { engine: self, finder: &finder, options, observer };
         let plans = push.plan(&image, &target)?;
         push.refuse_or_warn(&image, &plans)?;
-        let is_new =
-            plans.iter().any(|plan| matches!(plan, LayerPlan::Compress { reason: Reason::IsNew, .. }));
+        let is_new = plans.iter().any(|plan| matches!(plan, LayerPlan::Compress { reason: Reason::New, .. }));
         let (image, bytes, layers) = push.compress(image, plans)?;
         if is_new {
             self.content.put(&bytes)?;
@@ -186,7 +185,7 @@ impl Push<'_> {
             Some(method) => method,
             None => Method::DEFAULT_GZIP,
         };
-        Ok(LayerPlan::Compress { method, reason: Reason::IsLost })
+        Ok(LayerPlan::Compress { method, reason: Reason::Lost })
     }
 
     /// The compression that a layer must get although its bytes are at hand.
@@ -205,7 +204,7 @@ impl Push<'_> {
             _ => return Ok(None),
         };
         if is_new {
-            return Ok(Some((method, Reason::IsNew)));
+            return Ok(Some((method, Reason::New)));
         }
         let is_same_format =
             format_of(&layer.media_type).is_some_and(|format| is_same_format(format, method));
@@ -214,7 +213,7 @@ impl Push<'_> {
             Ok(!is_exact_level || origin.and_then(|origin| origin.method()) == Some(method))
         };
         let is_fine = is_same_format && is_same_level()?;
-        Ok((!is_fine).then_some((method, Reason::IsAsked)))
+        Ok((!is_fine).then_some((method, Reason::Asked)))
     }
 
     /// Says that the digest of the image changes where the user cannot know it, or must not happen.
@@ -223,9 +222,9 @@ impl Push<'_> {
             let LayerPlan::Compress { reason, method } = plan else { continue };
             let digest = &layer.digest;
             let fact = match reason {
-                Reason::IsNew => continue,
-                Reason::IsAsked => format!("layer {digest} has another format than {method}"),
-                Reason::IsLost => format!(
+                Reason::New => continue,
+                Reason::Asked => format!("layer {digest} has another format than {method}"),
+                Reason::Lost => format!(
                     "the compressed bytes of layer {digest} are neither kept here nor in any repository that had them"
                 ),
             };
@@ -236,7 +235,7 @@ impl Push<'_> {
                     "without --preserve-digests the layer is compressed anew",
                 ));
             }
-            if *reason == Reason::IsLost {
+            if *reason == Reason::Lost {
                 let text = format!("the digest of the image changes: {fact}; it is compressed anew");
                 (self.observer)(Event::Warning(&text));
             }

@@ -79,7 +79,7 @@ impl Engine {
             self.undo(effect)?;
         }
         locked.delete()?;
-        Ok(self.snapshots.discard(&SnapshotKey::new(&container.record.snapshot)?)?)
+        self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.
@@ -139,7 +139,7 @@ impl Engine {
                     },
                 }
             }
-            Effect::Snapshot { key } => Ok(self.snapshots.discard(&SnapshotKey::new(key)?)?),
+            Effect::Snapshot { key } => self.discard_snapshot(&SnapshotKey::new(key)?),
         }
     }
 

@@ -127,7 +127,7 @@ impl Engine {
         };
         let plan = SandboxPlan {
             id: task.id.as_str(),
-            rootfs: self.snapshots.mount(&task.snapshot)?.volatile().open()?,
+            rootfs: self.mount_snapshot(&task.snapshot)?.volatile().open()?,
             program: &task.program,
             host: &task.host,
             folder: &folder,

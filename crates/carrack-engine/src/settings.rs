@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_snapshot::Driver;
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub struct StorageSettings {
     pub runroot: Option<PathBuf>,
     /// What the store may take on disk before unused images make room.
     pub max_size: Option<ByteSize>,
+    /// How layers are kept; without it, the best that works here.
+    pub driver: Option<Driver>,
 }
 
 /// `[registries]`

@@ -9,7 +9,7 @@ use carrack_container::monitor::{Finished, Monitor};
 use carrack_container::{Container, ContainerId, Effect, ProcessId};
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::SnapshotKey;
+use carrack_snapshot::{Holds, SnapshotKey};
 use carrack_sys::atomic::{self, Durability};
 
 use crate::sandbox::SandboxPlan;
@@ -25,6 +25,8 @@ struct Started {
     monitor: Monitor,
     running: Running,
     cgroup: Cgroup,
+    /// What it is mounted on; other containers of the image share it.
+    holds: Holds,
 }
 
 impl Engine {
@@ -56,9 +58,10 @@ impl Engine {
         let log = LogWriter::open(&self.containers.log_path(id), rotation)?;
         let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
+        let mut holds = Holds::default();
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.snapshots.mount(&key)?.open()?,
+            rootfs: self.mount_snapshot(&key)?.open_held(&mut holds)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.folder(id),
@@ -80,7 +83,7 @@ impl Engine {
         let stdin_once = record.program.stdin_once;
         let (monitor, running) = sandbox.into_monitor()?;
         let monitor = Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
-        Ok(Started { container, monitor, running, cgroup })
+        Ok(Started { container, monitor, running, cgroup, holds })
     }
 
     /// Where the spec of a running container is kept.
@@ -89,12 +92,12 @@ impl Engine {
     }
 
     fn stay(&self, started: Started, peer: Peer) -> Result<()> {
-        let Started { container, monitor, running, cgroup } = started;
+        let Started { container, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: Some(peer), ..monitor }).run() {
             Ok(finished) => {
                 self.end(&container, &finished, &cgroup)?;
                 finished.announce();
-                drop(running);
+                drop((running, holds));
                 Ok(())
             }
             // Nobody would ever read its output or learn how it ends.

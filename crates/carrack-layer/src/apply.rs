@@ -4,22 +4,18 @@
 //! the same layer brings; a folder that a layer both removes and brings is opaque.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use carrack_oci::{DiffId, Hasher, VerifyingReader};
 use carrack_sys::rooted::{FileType, Place, Root};
 use carrack_sys::tree::Usage;
 
+use crate::bounded::{Bounded, too_large};
+use crate::path::{Meaning, checked_path};
 use crate::tar::{Entry, Reader};
-use crate::unpack::{Rules, Unpacker, checked_path, refused, unpacking};
-use crate::{Error, OPAQUE_XATTR, Result};
-
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-/// What AUFS kept for itself; layers of old may still have it.
-const AUFS_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
+use crate::unpack::{Rules, Unpacker, unpacking};
+use crate::{OPAQUE_XATTR, Result};
 
 /// Bounds of an apply.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +52,15 @@ pub struct Applied {
 /// an error the target holds some part of the layer, and is to be removed.
 pub fn apply(tar: impl Read, target: &Root, options: &ApplyOptions) -> Result<Applied> {
     let limit_bytes = options.max_size_bytes;
-    let source = Bounded { inner: VerifyingReader::new(tar, Hasher::sha256()), left_bytes: limit_bytes };
+    let source = Bounded::new(VerifyingReader::new(tar, Hasher::sha256()), limit_bytes);
     let mut layer = LayerTarget {
         unpacker: Unpacker::new(target, Rules { is_layer: true, chown: None }),
         is_opaque: false,
     };
-    let (source, is_opaque, (implicit_dirs, usage)) = layer_entries(Reader::new(source), &mut layer)
-        .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
-        .map_err(|error| too_large(error, limit_bytes))?;
+    let (source, is_opaque, (implicit_dirs, usage)) =
+        layer_entries(Reader::new(source).accept_sparse(), &mut layer)
+            .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
+            .map_err(|error| too_large(error, limit_bytes))?;
     let (digest, size_bytes) = source.inner.finish();
     Ok(Applied { diff_id: DiffId(digest), size_bytes, implicit_dirs, usage, is_opaque })
 }
@@ -73,49 +70,6 @@ fn layer_entries<R: Read>(mut reader: Reader<R>, layer: &mut LayerTarget<'_>) ->
         layer.apply_entry(&entry, &mut reader)?;
     }
     reader.finish()
-}
-
-fn too_large(error: Error, limit_bytes: u64) -> Error {
-    match error {
-        Error::Read { source } if source.kind() == io::ErrorKind::FileTooLarge => {
-            Error::TooLarge { limit_bytes }
-        }
-        other => other,
-    }
-}
-
-/// What a name means to the layer format.
-pub(crate) enum Meaning<'path> {
-    /// A file, folder ... of this layer.
-    Entry,
-    /// The name is removed from lower layers.
-    Whiteout(&'path OsStr),
-    /// The folder hides those of lower layers.
-    Opaque,
-    /// Bookkeeping of AUFS.
-    Nothing,
-}
-
-impl<'path> Meaning<'path> {
-    pub(crate) fn of(path: &'path Path) -> Result<Self> {
-        let folders = path.parent().unwrap_or(Path::new(""));
-        for folder in folders {
-            if folder.as_bytes().starts_with(AUFS_PREFIX) {
-                return Ok(Self::Nothing);
-            }
-            if folder.as_bytes().starts_with(WHITEOUT_PREFIX) {
-                return Err(refused(path, "an entry below a whiteout"));
-            }
-        }
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let Some(removed) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(Self::Entry) };
-        match removed {
-            _ if name == OPAQUE_WHITEOUT => Ok(Self::Opaque),
-            _ if name.starts_with(AUFS_PREFIX) => Ok(Self::Nothing),
-            b"" | b"." | b".." => Err(refused(path, "a whiteout of no name")),
-            removed => Ok(Self::Whiteout(OsStr::from_bytes(removed))),
-        }
-    }
 }
 
 struct LayerTarget<'root> {
@@ -153,19 +107,4 @@ fn white_out(place: &Place<'_>) -> carrack_sys::Result<()> {
 
 fn mark_opaque(place: &Place<'_>) -> carrack_sys::Result<()> {
     place.set_xattr(OsStr::new(OPAQUE_XATTR), b"y")
-}
-
-/// A reader that fails where the bound is passed.
-struct Bounded<R> {
-    inner: R,
-    left_bytes: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        let left = self.left_bytes.checked_sub(count as u64);
-        self.left_bytes = left.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        Ok(count)
-    }
 }

@@ -11,8 +11,8 @@ use carrack_oci::{DiffId, Hasher};
 use carrack_sys::rooted::{FileType, Metadata, Place, Root};
 use carrack_sys::tree;
 
+use crate::path::refused;
 use crate::tar::{Entry, EntryKind, Writer};
-use crate::unpack::refused;
 use crate::{Error, Result, is_opaque, xattr};
 
 /// How changes are written.

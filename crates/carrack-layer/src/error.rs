@@ -57,6 +57,9 @@ pub enum Error {
         /// What the file system said.
         source: carrack_sys::Error,
     },
+    /// The index could not be written or read; too many entries are [`carrack_erofs::Error::TooLarge`].
+    #[error(transparent)]
+    Index(#[from] carrack_erofs::Error),
     /// The file system failed.
     #[error(transparent)]
     System(#[from] carrack_sys::Error),

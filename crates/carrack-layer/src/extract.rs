@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use carrack_sys::rooted::Root;
 
 use crate::Result;
+use crate::path::checked_path;
 use crate::tar::{EntryKind, Reader};
-use crate::unpack::{Rules, Unpacker, checked_path};
+use crate::unpack::{Rules, Unpacker};
 
 /// How an archive is extracted.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +27,7 @@ pub struct ExtractOptions {
 pub fn extract(tar: impl Read, target: &Root, options: &ExtractOptions) -> Result<()> {
     let folder = target.canonical_dir(&options.folder)?;
     let mut unpacker = Unpacker::new(target, Rules { is_layer: false, chown: options.chown });
-    let mut reader = Reader::new(tar);
+    let mut reader = Reader::new(tar).accept_sparse();
     while let Some(mut entry) = reader.next_entry()? {
         let path = checked_path(&entry.path)?;
         // Without an entry for the archive's root: that folder belongs to the target.

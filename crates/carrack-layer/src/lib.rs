@@ -4,18 +4,26 @@
 //! the [`Root`](carrack_sys::rooted::Root) that is given; what two tar readers could understand in two ways is refused.
 
 mod apply;
+mod bounded;
 pub mod compression;
 mod diff;
 mod error;
 mod extract;
+mod index;
+mod merge;
+mod path;
+mod scratch;
 pub mod tar;
 mod unpack;
 mod verify;
 mod xattr;
 
 pub use apply::{Applied, ApplyOptions, apply};
+pub use carrack_erofs::Limits;
 pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
 pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract};
+pub use index::{IndexOptions, Indexed, index, index_file};
+pub use merge::{Merged, merge};
 pub use verify::{Difference, verify};
 pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};

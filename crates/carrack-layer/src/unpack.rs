@@ -6,10 +6,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
 use carrack_sys::rooted::{FileType, Place, Root};
@@ -17,7 +16,8 @@ use carrack_sys::tree::Usage;
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::tar::{Entry, EntryKind, Reader};
+use crate::path::{checked_path, refused};
+use crate::tar::{Entry, EntryKind, Reader, Segment};
 use crate::{Error, OPAQUE_XATTR, Result, xattr};
 
 mod folders;
@@ -25,8 +25,6 @@ mod folders;
 pub(crate) use folders::Folder;
 use folders::Folders;
 
-/// The kernel takes no longer path (`PATH_MAX` less the NUL).
-const MAX_PATH_BYTES: usize = 4095;
 const SPECIAL_BITS: u32 = 0o7000;
 const GROUP_BIT: u32 = 0o2000;
 
@@ -61,7 +59,7 @@ impl<'root> Unpacker<'root> {
             self.folders.forget_implicit(path);
         }
         let Self { root, folders, maker, usage } = self;
-        usage.size_bytes += entry.size_bytes;
+        usage.size_bytes = usage.size_bytes.saturating_add(entry.size_bytes); // sparse files can say anything
         usage.inodes += u64::from(!matches!(entry.kind, EntryKind::Hardlink { .. }));
         let folder = folders.enter_parent(path).map_err(unpacking(path))?;
         folder.is_changed = true;
@@ -138,12 +136,15 @@ impl Maker {
         reader: &mut Reader<impl Read>,
     ) -> Result<()> {
         let mut file = File::from(fd);
-        loop {
-            let chunk = reader.next_chunk()?;
-            if chunk.is_empty() {
-                break;
-            }
-            file.write_all(chunk).during("write", path).map_err(unpacking(path))?;
+        match reader.data().segments.map(<[Segment]>::to_vec) {
+            Some(segments) => fill_sparse(&mut file, (path, entry), &segments, reader)?,
+            None => loop {
+                let chunk = reader.next_chunk()?;
+                if chunk.is_empty() {
+                    break;
+                }
+                file.write_all(chunk).during("write", path).map_err(unpacking(path))?;
+            },
         }
         self.finish_file(folder, &file, entry).during("set the metadata of", path).map_err(unpacking(path))
     }
@@ -235,7 +236,7 @@ impl Maker {
         }
         for (name, value) in passing_xattrs(entry).filter(|_| !is_symlink) {
             match place.set_xattr(name, value) {
-                Err(error) if error.source.kind() == std::io::ErrorKind::Unsupported => {}
+                Err(error) if error.source.kind() == io::ErrorKind::Unsupported => {}
                 result => result?,
             }
         }
@@ -245,6 +246,21 @@ impl Maker {
     fn owner(&self, entry: &Entry) -> (u32, u32) {
         self.rules.chown.unwrap_or((entry.uid, entry.gid))
     }
+}
+
+/// Writes the parts of a file that have data; what is between them stays a hole.
+fn fill_sparse(
+    file: &mut File,
+    (path, entry): (&Path, &Entry),
+    segments: &[Segment],
+    reader: &mut Reader<impl Read>,
+) -> Result<()> {
+    for segment in segments {
+        file.seek(SeekFrom::Start(segment.offset)).during("seek in", path).map_err(unpacking(path))?;
+        let copied = io::copy(&mut reader.take(segment.size_bytes), file);
+        copied.during("write", path).map_err(unpacking(path))?;
+    }
+    file.set_len(entry.size_bytes).during("set the length of", path).map_err(unpacking(path))
 }
 
 /// Makes a name; what is there goes away first.
@@ -273,37 +289,13 @@ fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// A path of an archive as one below its root: without `/` and `.`; one with `..` is refused.
-pub(crate) fn checked_path(path: &Path) -> Result<PathBuf> {
-    let mut checked = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => checked.push(name),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            Component::ParentDir => return Err(refused(path, "the path has `..`")),
-        }
-    }
-    match checked.as_os_str().as_bytes() {
-        bytes if bytes.len() > MAX_PATH_BYTES => {
-            let start = PathBuf::from(OsStr::from_bytes(&bytes[..80]));
-            Err(refused(&start, format!("a path of {} bytes, more than {MAX_PATH_BYTES}", bytes.len())))
-        }
-        bytes if bytes.contains(&0) => Err(refused(path, "the path has a NUL byte")),
-        _ => Ok(checked),
-    }
-}
-
-pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Error {
-    Error::Refused { path: path.to_owned(), reason: reason.into() }
-}
-
 pub(crate) fn unpacking(path: &Path) -> impl FnOnce(carrack_sys::Error) -> Error {
     move |source| Error::Unpack { path: path.to_owned(), source }
 }
 
 /// Whether a name on the way does not exist, or is no folder.
 fn is_missing(error: &carrack_sys::Error) -> bool {
-    matches!(error.source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    matches!(error.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The bits that the kernel takes from the mode of new files. Where it cannot be told, every mode is set explicitly.

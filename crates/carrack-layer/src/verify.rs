@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use carrack_sys::IoContext;
 use carrack_sys::rooted::{FileType, Place, Root};
 
-use crate::apply::Meaning;
+use crate::path::{Meaning, checked_path};
 use crate::tar::{Entry, EntryKind, Reader};
-use crate::unpack::checked_path;
 use crate::{Error, Result};
 
 /// More differences than this tell nothing new.

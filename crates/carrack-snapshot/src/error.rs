@@ -56,6 +56,9 @@ pub enum Error {
     /// A layer could not be unpacked.
     #[error(transparent)]
     Layer(#[from] carrack_layer::Error),
+    /// The content store, which has the tars of layers.
+    #[error(transparent)]
+    Content(#[from] carrack_content::Error),
     /// The file system failed.
     #[error(transparent)]
     System(#[from] carrack_sys::Error),

@@ -13,18 +13,37 @@
 //! A snapshot is seen through a [`Mount`], which is opened as a *detached* mount: it is in no mount namespace, and goes
 //! away with the last descriptor of it.
 
+//!
+//! # Drivers
+//! Three kinds of stores fulfil one contract, which [`suite`] checks; [`Driver`] chooses one of them.
+
 mod check;
+mod driver;
+mod erofs;
 mod error;
+mod files;
+mod folders;
+mod image_mount;
 mod key;
 mod mount;
 mod overlay;
+mod plain;
+mod record;
 mod snapshotter;
 pub mod suite;
+mod vfs;
 
 pub use carrack_sys::tree::Usage;
 pub use check::Problem;
+pub use driver::{Choice, Driver, DriverError};
+pub use erofs::ErofsSnapshotter;
 pub use error::{Error, Result};
+pub use image_mount::{Holds, ImageMount};
 pub use key::{KeyError, SnapshotKey};
-pub use mount::Mount;
+pub use mount::{Lower, Mount};
 pub use overlay::OverlaySnapshotter;
-pub use snapshotter::{LayerUnpacker, SnapshotInfo, SnapshotName, Snapshots, Snapshotter, Unpacked};
+pub use plain::PlainTree;
+pub use snapshotter::{
+    Collected, Kept, LayerUnpacker, SnapshotInfo, SnapshotName, Snapshots, Snapshotter, Unpacked,
+};
+pub use vfs::VfsSnapshotter;

@@ -11,6 +11,7 @@ use carrack_sys::tree;
 use rustix::mount::MountAttrFlags;
 
 use crate::Result;
+use crate::image_mount::{Holds, ImageMount};
 
 /// What must be switched off for the upper folder to be all that changed: no renamed folder that points at a lower
 /// one, no file whose data stay below, no index of inodes.
@@ -19,10 +20,10 @@ const PLAIN_UPPER: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"
 /// What is mounted to see a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mount {
-    /// An overlay of folders; read-only without `upper`, and then of at least two.
+    /// An overlay; read-only without `upper`, and then of at least two.
     Overlay {
-        /// The read-only folders, topmost first.
-        lowers: Vec<PathBuf>,
+        /// What is read only, topmost first.
+        lowers: Vec<Lower>,
         /// Where changes go.
         upper: Option<PathBuf>,
         /// A folder on the file system of `upper` for overlayfs itself.
@@ -37,6 +38,17 @@ pub enum Mount {
         /// Whether it can be written to.
         read_only: bool,
     },
+    /// An EROFS image that shows the whole, read only.
+    Image(ImageMount),
+}
+
+/// One read-only part of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lower {
+    /// A folder.
+    Folder(PathBuf),
+    /// An EROFS image.
+    Image(ImageMount),
 }
 
 impl Mount {
@@ -53,7 +65,7 @@ impl Mount {
     pub fn read_only(self) -> Self {
         match self {
             Self::Overlay { mut lowers, upper: Some(upper), .. } => {
-                lowers.insert(0, upper);
+                lowers.insert(0, Lower::Folder(upper));
                 Self::Overlay { lowers, upper: None, work: None, volatile: false }
             }
             Self::Bind { source, .. } => Self::Bind { source, read_only: true },
@@ -65,10 +77,20 @@ impl Mount {
     ///
     /// It is a folder to all calls that take one (`openat2`, `fstatat` ...), and can be moved into a mount namespace.
     pub fn open(&self) -> Result<OwnedFd> {
+        self.open_with(None)
+    }
+
+    /// [`Mount::open`] for a process that stays with the mount: as long as `holds` lives, other processes of carrack
+    /// that mount the same images share them with it, and thus the kernel's cache of their files.
+    pub fn open_held(&self, holds: &mut Holds) -> Result<OwnedFd> {
+        self.open_with(Some(holds))
+    }
+
+    fn open_with(&self, holds: Option<&mut Holds>) -> Result<OwnedFd> {
         match self {
             Self::Overlay { lowers, upper, work, volatile } => {
                 let upper = upper.as_deref().zip(work.as_deref());
-                overlay(lowers, upper, *volatile)
+                overlay(&open_lowers(lowers, holds)?, upper, *volatile)
             }
             Self::Bind { source, read_only } => {
                 let mount = clone_path(source, false)?;
@@ -78,6 +100,7 @@ impl Mount {
                 }
                 Ok(mount)
             }
+            Self::Image(image) => image.open(holds),
         }
     }
 
@@ -87,7 +110,15 @@ impl Mount {
     }
 }
 
-fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
+fn open_lowers(lowers: &[Lower], mut holds: Option<&mut Holds>) -> Result<Vec<OwnedFd>> {
+    let open = |lower: &Lower| match lower {
+        Lower::Folder(path) => Ok(Root::open(path)?.into()),
+        Lower::Image(image) => image.open(holds.as_deref_mut()),
+    };
+    lowers.iter().map(open).collect()
+}
+
+fn overlay(lowers: &[OwnedFd], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
     let mut filesystem = Filesystem::new("overlay")?.option("source", "overlay")?;
     for lower in lowers {
         filesystem = folder_option(filesystem, "lowerdir+", lower)?;
@@ -96,8 +127,8 @@ fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) ->
     if let Some((upper, work)) = upper {
         // What a volatile mount leaves there to be refused after a crash; the snapshot's owner decides that, not we.
         tree::remove_tree(&work.join("work/incompat"))?;
-        filesystem = folder_option(filesystem, "upperdir", upper)?;
-        filesystem = folder_option(filesystem, "workdir", work)?;
+        filesystem = folder_option(filesystem, "upperdir", &Root::open(upper)?)?;
+        filesystem = folder_option(filesystem, "workdir", &Root::open(work)?)?;
         attributes = MountAttrFlags::empty();
     }
     for (key, value) in PLAIN_UPPER {
@@ -110,7 +141,6 @@ fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) ->
 }
 
 /// Gives overlayfs a folder by its descriptor: a string of fixed form, whatever the path is.
-fn folder_option(filesystem: Filesystem, key: &str, path: &Path) -> Result<Filesystem> {
-    let folder = Root::open(path)?;
+fn folder_option(filesystem: Filesystem, key: &str, folder: &impl AsFd) -> Result<Filesystem> {
     Ok(filesystem.option(key, &format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()))?)
 }

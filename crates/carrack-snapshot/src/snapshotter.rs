@@ -1,13 +1,15 @@
 //! The contracts that every kind of snapshot store fulfils; [`suite`](crate::suite) checks them.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use carrack_layer::{Applied, DiffOptions, DiffSummary};
 use carrack_oci::{ChainId, DiffId};
-use carrack_sys::lock::Lock;
-use carrack_sys::tree::{self, Usage};
+use carrack_sys::tree::Usage;
 
+use crate::folders::Staged;
 use crate::{Mount, Problem, Result, SnapshotKey};
 
 /// A store of snapshots. Every operation is atomic, and safe among threads and processes.
@@ -32,7 +34,8 @@ pub trait Snapshotter: Send + Sync {
 
     /// Makes an active snapshot a committed one, durable when this returns; its key is free again.
     ///
-    /// `layer` is the diff ID of [`Snapshotter::diff`], whose tar is in the content store by now. No mount of it may be open. When `id` exists already, the active one is discarded: equal ids mean equal content.
+    /// `layer` is the diff ID of [`Snapshotter::diff`], whose tar is in the content store by now. No mount of it may
+    /// be open. When `id` exists already, the active one is discarded: equal ids mean equal content.
     fn commit(&self, key: &SnapshotKey, id: &ChainId, layer: &DiffId) -> Result<()>;
 
     /// Removes an active snapshot or a view; one that does not exist is removed already. An open mount of it keeps
@@ -46,23 +49,37 @@ pub trait Snapshotter: Send + Sync {
     /// What a committed snapshot itself holds, without its parents.
     fn usage(&self, id: &ChainId) -> Result<Usage>;
 
+    /// What an active snapshot has changed so far; nothing for a view.
+    fn active_usage(&self, key: &SnapshotKey) -> Result<Usage>;
+
+    /// What a snapshot takes on disk without its parents, as the file system counts blocks.
+    fn disk_bytes(&self, name: &SnapshotName) -> Result<u64>;
+
     /// All snapshots; each before its parent.
     fn list(&self) -> Result<Vec<SnapshotInfo>>;
 }
 
 /// Makes committed snapshots of layers in two steps, so that all layers of an image can be unpacked at once.
 pub trait LayerUnpacker: Send + Sync {
-    /// Applies an uncompressed tar to a folder of its own. `key` is for messages.
-    fn unpack(&self, key: &SnapshotKey, tar: &mut dyn Read) -> Result<Unpacked>;
+    /// Takes the uncompressed tar of a layer, and makes of it what a snapshot needs. `key` is for messages; `stored`
+    /// says that the tar comes from the content store, where it is the blob of this digest.
+    fn unpack(&self, key: &SnapshotKey, tar: &mut dyn Read, stored: Option<&DiffId>) -> Result<Unpacked>;
+
+    /// A layer that an earlier `unpack` has left complete, and that no snapshot stands on perhaps.
+    fn unpacked(&self, layer: &DiffId) -> Result<Option<Unpacked>> {
+        let _ = layer;
+        Ok(None)
+    }
 
     /// Puts an unpacked layer on `parent` as the committed snapshot `id`. Nothing happens when `id` exists already.
     ///
     /// The folders that the layer did not describe take their metadata from the parent here. All data are synced
-    /// before the snapshot gets its name; the name itself is durable after [`LayerUnpacker::sync`].
+    /// before the snapshot gets its name; the name itself is durable after [`LayerUnpacker::seal`].
     fn stack(&self, unpacked: Unpacked, parent: Option<&ChainId>, id: &ChainId) -> Result<()>;
 
-    /// Makes the names of all stacked snapshots durable.
-    fn sync(&self) -> Result<()>;
+    /// Ends the stacking of an image's layers, of which `top` is the last: their names become durable, and the stack
+    /// is made ready to be mounted often.
+    fn seal(&self, top: &ChainId) -> Result<()>;
 }
 
 /// All that a store of snapshots can do, whatever its kind.
@@ -70,8 +87,23 @@ pub trait Snapshots: Snapshotter + LayerUnpacker {
     /// A committed snapshot and all that it stands on, itself first.
     fn stack_of(&self, id: &ChainId) -> Result<Vec<ChainId>>;
 
-    /// Removes what a crash has left half made, unless somebody is making something right now.
-    fn clear_staging(&self) -> Result<()>;
+    /// Whether there is an active snapshot or a view of this key.
+    fn has_key(&self, key: &SnapshotKey) -> Result<bool>;
+
+    /// Removes every snapshot that is not to be kept, and what a crash has left half made.
+    fn collect(&self, kept: &Kept) -> Result<Collected>;
+
+    /// Whether snapshots live on the uncompressed tars of their layers in the content store, which must stay then:
+    /// the compressed blob is not needed.
+    fn needs_tars(&self) -> bool {
+        false
+    }
+
+    /// The tars in the content store that a committed snapshot and those below it live on.
+    fn tars_of(&self, id: &ChainId) -> Result<Vec<DiffId>> {
+        let _ = id;
+        Ok(Vec::new())
+    }
 
     /// Everything that is wrong: damaged snapshots, and paths that are none where only snapshots belong. What is half
     /// made is not wrong; [`Snapshots::staged`] has it.
@@ -91,6 +123,24 @@ pub trait Snapshots: Snapshotter + LayerUnpacker {
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf>;
 }
 
+/// What a collection deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Number of snapshots, committed, active or views.
+    pub snapshots: u64,
+    /// What they took on disk.
+    pub bytes: u64,
+}
+
+/// What a collection spares. With a committed snapshot, all below it must be in here too.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Committed snapshots.
+    pub chains: BTreeSet<ChainId>,
+    /// Active snapshots and views.
+    pub keys: BTreeSet<SnapshotKey>,
+}
+
 /// The name of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotName {
@@ -100,11 +150,22 @@ pub enum SnapshotName {
     Key(SnapshotKey),
 }
 
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Committed(id) => id.fmt(formatter),
+            Self::Key(key) => key.fmt(formatter),
+        }
+    }
+}
+
 /// One line of [`Snapshotter::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// Its name.
     pub name: SnapshotName,
+    /// Whether it is a view.
+    pub is_view: bool,
     /// What it stands on.
     pub parent: Option<ChainId>,
 }
@@ -127,46 +188,47 @@ impl SnapshotInfo {
     }
 }
 
-/// A layer that has been unpacked and not stacked yet; dropped without that, it is removed again.
+/// A layer that has been unpacked and not stacked yet; dropped without that, it is garbage or removed again.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// What was applied.
+    pub(crate) diff_id: DiffId,
+    pub(crate) size_bytes: u64,
+    pub(crate) content: Content,
+}
+
+/// What a layer was made into.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Files in a folder.
+    Files(Box<UnpackedFiles>),
+    /// An index of its tar, in its place already.
+    Index,
+}
+
+/// A layer as files in a folder of its own, whiteouts as overlayfs has them.
+#[derive(Debug)]
+pub(crate) struct UnpackedFiles {
     pub applied: Applied,
-    pub(crate) staged: Staged,
-    /// Counts the unpacked layers of this process, to know which ones a sync has covered.
-    pub(crate) number: u64,
+    pub staged: Staged,
+    /// To know whether a sync has covered it.
+    pub number: u64,
 }
 
 impl Unpacked {
     /// The digest of the uncompressed tar: compare it with what the image's config says before stacking.
     pub fn diff_id(&self) -> &DiffId {
-        &self.applied.diff_id
+        &self.diff_id
     }
-}
 
-/// A folder that is being filled; removed when dropped, unless it has been renamed away.
-#[derive(Debug)]
-pub(crate) struct Staged {
-    pub path: PathBuf,
-    /// While it is held, nobody takes the folder for one that a crash left.
-    pub _lock: Lock,
-}
-
-impl Staged {
-    /// Where the files of the snapshot go.
-    pub fn files(&self) -> PathBuf {
-        files_of(&self.path)
+    /// The length of the uncompressed tar.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
-}
 
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Err(error) = tree::remove_tree(&self.path) {
-            tracing::warn!(%error, "a staging folder is left for the next cleaning");
+    pub(crate) fn into_files(self) -> UnpackedFiles {
+        match self.content {
+            Content::Files(files) => *files,
+            Content::Index => unreachable!("a store of folders unpacks into folders"),
         }
     }
-}
-
-pub(crate) fn files_of(snapshot: &Path) -> PathBuf {
-    snapshot.join("fs")
 }

@@ -2,23 +2,24 @@
 //!
 //! A check panics when its store breaks the contract; each wants an empty store of its own.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use carrack_content::ContentStore;
 use carrack_layer::DiffOptions;
 use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{ChainId, Digest};
 use carrack_sys::rooted::Root;
 
-use crate::{Error, LayerUnpacker, SnapshotKey, SnapshotName, Snapshotter};
+use crate::{Error, Kept, SnapshotKey, SnapshotName, Snapshots};
 
 /// A store that can do all that is checked here.
-pub trait Store: Snapshotter + LayerUnpacker {}
+pub trait Store: Snapshots {}
 
-impl<S: Snapshotter + LayerUnpacker> Store for S {}
+impl<S: Snapshots> Store for S {}
 
-/// A check and its name.
-pub type Check = (&'static str, fn(&dyn Store));
+/// A check and its name. It gets a store, and the content store that this one has its tars in.
+pub type Check = (&'static str, fn(&dyn Store, &ContentStore));
 
 /// All checks.
 pub const CHECKS: &[Check] = &[
@@ -35,8 +36,15 @@ pub const CHECKS: &[Check] = &[
     ("the root looks like that of the parent", root_metadata),
     ("stacking and committing what exists already changes nothing", idempotence),
     ("a layer that is broken leaves nothing", broken_layer),
-    ("an overlay of 120 layers shows all of them", many_layers),
+    ("a stack of 127 layers shows all of them", many_layers),
+    ("changes are written as the same bytes by all kinds of stores", equal_diffs),
+    ("names of one file, attributes and times are kept", file_metadata),
+    ("snapshots come and go in several threads at once", concurrency),
+    ("a collection spares what is kept, and nothing else", collection),
 ];
+
+/// The digest of what every kind of store makes of the changes in [`equal_diffs`].
+const CHANGES: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Makes an entry of a test layer: `path/` is a folder, anything else a file that holds its own path.
 pub fn entry(path: &str) -> Entry {
@@ -50,8 +58,10 @@ pub fn entry(path: &str) -> Entry {
 }
 
 /// Commits an active snapshot with the layer of its changes.
-fn commit(store: &dyn Store, key: &SnapshotKey, id: &ChainId) -> crate::Result<()> {
-    let summary = store.diff(key, &DiffOptions::default(), &mut io::sink())?;
+fn commit(store: &dyn Store, tars: &ContentStore, key: &SnapshotKey, id: &ChainId) -> crate::Result<()> {
+    let mut writer = tars.writer()?;
+    let summary = store.diff(key, &DiffOptions::default(), &mut writer)?;
+    writer.commit()?;
     store.commit(key, id, &summary.diff_id)
 }
 
@@ -77,7 +87,7 @@ fn chain_id(text: &str) -> ChainId {
 /// Unpacks and stacks one layer; its id is that of `name`.
 fn add_layer(store: &dyn Store, parent: Option<&ChainId>, name: &str, entries: &[Entry]) -> ChainId {
     let id = chain_id(name);
-    let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice()).unwrap();
+    let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice(), None).unwrap();
     store.stack(unpacked, parent, &id).unwrap();
     id
 }
@@ -105,7 +115,7 @@ fn content(store: &dyn Store, id: &ChainId) -> Vec<String> {
     names
 }
 
-fn commit_and_build_on(store: &dyn Store) {
+fn commit_and_build_on(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["etc/", "etc/hosts", "etc/passwd"]));
     let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
     root.at("etc/new").unwrap().create_file(0o600).unwrap();
@@ -113,14 +123,14 @@ fn commit_and_build_on(store: &dyn Store) {
     assert_eq!(shown(&root), ["etc", "etc/new", "etc/passwd"]);
     drop(root);
     let child = chain_id("child");
-    commit(store, &key("work"), &child).unwrap();
+    commit(store, tars, &key("work"), &child).unwrap();
     assert!(store.contains(&child).unwrap());
     assert_eq!(content(store, &child), ["etc", "etc/new", "etc/passwd"]);
     assert_eq!(content(store, &base), ["etc", "etc/hosts", "etc/passwd"], "the parent is as it was");
     store.prepare(&key("work"), Some(&child)).unwrap();
 }
 
-fn prepare_on_nothing(store: &dyn Store) {
+fn prepare_on_nothing(store: &dyn Store, tars: &ContentStore) {
     let root = store.prepare(&key("scratch"), None).unwrap().open_root().unwrap();
     assert!(shown(&root).is_empty());
     root.create_dir_all("a/b", 0o755).unwrap();
@@ -129,45 +139,45 @@ fn prepare_on_nothing(store: &dyn Store) {
     assert_eq!(shown(&again), ["a", "a/b"], "it can be mounted again");
     assert_eq!(again.metadata("/").unwrap().unwrap().mode, 0o755);
     drop(again);
-    commit(store, &key("scratch"), &chain_id("scratch")).unwrap();
+    commit(store, tars, &key("scratch"), &chain_id("scratch")).unwrap();
     assert_eq!(content(store, &chain_id("scratch")), ["a", "a/b"]);
 }
 
-fn view_is_read_only(store: &dyn Store) {
+fn view_is_read_only(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["file"]));
     let root = store.view(&key("view"), &base).unwrap().open_root().unwrap();
     assert_eq!(shown(&root), ["file"]);
     assert!(root.at("new").unwrap().create_file(0o600).is_err());
     assert!(root.at("file").unwrap().remove().is_err());
     assert!(root.at("file").unwrap().set_mode(0o777).is_err());
-    assert!(matches!(commit(store, &key("view"), &chain_id("x")), Err(Error::ReadOnly { .. })));
+    assert!(matches!(commit(store, tars, &key("view"), &chain_id("x")), Err(Error::ReadOnly { .. })));
 }
 
-fn keys_are_exclusive(store: &dyn Store) {
+fn keys_are_exclusive(store: &dyn Store, tars: &ContentStore) {
     store.prepare(&key("one"), None).unwrap();
     assert!(matches!(store.prepare(&key("one"), None), Err(Error::Exists { .. })));
     store.discard(&key("one")).unwrap();
     store.prepare(&key("one"), None).unwrap();
-    commit(store, &key("one"), &chain_id("one")).unwrap();
+    commit(store, tars, &key("one"), &chain_id("one")).unwrap();
     store.prepare(&key("one"), None).unwrap();
 }
 
-fn absent_snapshots(store: &dyn Store) {
+fn absent_snapshots(store: &dyn Store, tars: &ContentStore) {
     let absent = chain_id("absent");
     assert!(!store.contains(&absent).unwrap());
     assert!(matches!(store.prepare(&key("a"), Some(&absent)), Err(Error::NotFound { .. })));
     assert!(matches!(store.view(&key("a"), &absent), Err(Error::NotFound { .. })));
     assert!(matches!(store.usage(&absent), Err(Error::NotFound { .. })));
     assert!(matches!(store.mount(&key("a")), Err(Error::NotActive { .. })));
-    assert!(matches!(commit(store, &key("a"), &absent), Err(Error::NotActive { .. })));
-    let unpacked = store.unpack(&key("layer"), &mut layer(&[]).as_slice()).unwrap();
+    assert!(matches!(commit(store, tars, &key("a"), &absent), Err(Error::NotActive { .. })));
+    let unpacked = store.unpack(&key("layer"), &mut layer(&[]).as_slice(), None).unwrap();
     assert!(matches!(store.stack(unpacked, Some(&absent), &chain_id("b")), Err(Error::NotFound { .. })));
     store.discard(&key("a")).unwrap();
     store.remove(&absent).unwrap();
     assert!(store.list().unwrap().is_empty());
 }
 
-fn removal_keeps_parents(store: &dyn Store) {
+fn removal_keeps_parents(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["a"]));
     let top = add_layer(store, Some(&base), "top", &paths(&["b"]));
     store.prepare(&key("work"), Some(&top)).unwrap();
@@ -182,10 +192,12 @@ fn removal_keeps_parents(store: &dyn Store) {
     assert!(store.list().unwrap().is_empty());
 }
 
-fn unpack_then_stack(store: &dyn Store) {
+fn unpack_then_stack(store: &dyn Store, _tars: &ContentStore) {
     let mut unpacked: Vec<_> = ["three", "two", "one"]
         .into_iter()
-        .map(|name| store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice()).unwrap())
+        .map(|name| {
+            store.unpack(&key("layer"), &mut layer(&paths(&["same", name])).as_slice(), None).unwrap()
+        })
         .collect();
     let mut parent = None;
     for name in ["one", "two", "three"] {
@@ -193,13 +205,13 @@ fn unpack_then_stack(store: &dyn Store) {
         store.stack(unpacked.pop().unwrap(), parent.as_ref(), &id).unwrap();
         parent = Some(id);
     }
-    store.sync().unwrap();
     let top = parent.unwrap();
+    store.seal(&top).unwrap();
     assert_eq!(content(store, &top), ["one", "same", "three", "two"]);
     assert_eq!(store.usage(&top).unwrap(), crate::Usage { size_bytes: 9, inodes: 2 });
 }
 
-fn whiteouts(store: &dyn Store) {
+fn whiteouts(store: &dyn Store, _tars: &ContentStore) {
     let base =
         add_layer(store, None, "base", &paths(&["keep", "gone", "hidden/", "hidden/old", ".wh.never-there"]));
     assert_eq!(content(store, &base), ["gone", "hidden", "hidden/old", "keep"]);
@@ -208,7 +220,7 @@ fn whiteouts(store: &dyn Store) {
     assert_eq!(content(store, &top), ["hidden", "hidden/new", "keep"]);
 }
 
-fn opaque_root(store: &dyn Store) {
+fn opaque_root(store: &dyn Store, _tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["old"]));
     let middle = add_layer(store, Some(&base), "middle", &paths(&[".wh..wh..opq", "new"]));
     let top = add_layer(store, Some(&middle), "top", &paths(&["newer"]));
@@ -216,7 +228,7 @@ fn opaque_root(store: &dyn Store) {
     assert_eq!(content(store, &top), ["new", "newer"]);
 }
 
-fn implicit_folders(store: &dyn Store) {
+fn implicit_folders(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("tmp/");
     (described.mode, described.uid, described.gid) = (0o1777, 7, 8);
     let base = add_layer(store, None, "base", &[described]);
@@ -228,7 +240,7 @@ fn implicit_folders(store: &dyn Store) {
     assert_eq!((new.mode, new.uid, new.gid), (0o755, 0, 0));
 }
 
-fn root_metadata(store: &dyn Store) {
+fn root_metadata(store: &dyn Store, _tars: &ContentStore) {
     let mut described = entry("./");
     (described.mode, described.uid) = (0o711, 5);
     let base = add_layer(store, None, "base", &[described]);
@@ -238,30 +250,120 @@ fn root_metadata(store: &dyn Store) {
     assert_eq!((metadata.mode, metadata.uid, metadata.mtime), (0o711, 5, (1_000_000_000, 0)));
 }
 
-fn idempotence(store: &dyn Store) {
+fn idempotence(store: &dyn Store, tars: &ContentStore) {
     let base = add_layer(store, None, "base", &paths(&["first"]));
     add_layer(store, None, "base", &paths(&["second"]));
     assert_eq!(content(store, &base), ["first"]);
     store.prepare(&key("work"), None).unwrap();
-    commit(store, &key("work"), &base).unwrap();
+    commit(store, tars, &key("work"), &base).unwrap();
     assert_eq!(content(store, &base), ["first"]);
     assert_eq!(store.list().unwrap().len(), 1, "the active snapshot is gone");
 }
 
-fn broken_layer(store: &dyn Store) {
+fn broken_layer(store: &dyn Store, _tars: &ContentStore) {
     let bytes = layer(&paths(&["a", "b"]));
-    assert!(store.unpack(&key("layer"), &mut &bytes[..700]).is_err());
-    drop(store.unpack(&key("layer"), &mut bytes.as_slice()).unwrap());
+    assert!(store.unpack(&key("layer"), &mut &bytes[..700], None).is_err());
+    drop(store.unpack(&key("layer"), &mut bytes.as_slice(), None).unwrap());
     assert!(store.list().unwrap().is_empty());
 }
 
-fn many_layers(store: &dyn Store) {
+fn many_layers(store: &dyn Store, _tars: &ContentStore) {
     let mut parent = None;
-    for number in 0..120 {
+    for number in 0..127 {
         let name = format!("layer-{number:03}");
         parent = Some(add_layer(store, parent.as_ref(), &name, &paths(&[&name])));
     }
+    store.seal(parent.as_ref().unwrap()).unwrap();
     let root = store.prepare(&key("work"), parent.as_ref()).unwrap().open_root().unwrap();
-    assert_eq!(shown(&root).len(), 120);
+    assert_eq!(shown(&root).len(), 127);
     assert!(root.metadata(Path::new("layer-000")).unwrap().is_some());
+}
+
+fn equal_diffs(store: &dyn Store, _tars: &ContentStore) {
+    let names = ["etc/", "etc/a", "etc/b", "etc/c", "usr/", "usr/bin/", "usr/bin/x", "var/", "var/old"];
+    let base = add_layer(store, None, "base", &paths(&names));
+    let mount = store.prepare(&key("work"), Some(&base)).unwrap();
+    let root = mount.open_root().unwrap();
+    root.at("etc/a").unwrap().remove().unwrap();
+    root.at("etc/b").unwrap().set_mode(0o4600).unwrap();
+    root.at("etc/c").unwrap().remove().unwrap();
+    root.at("etc/c").unwrap().create_dir(0o700).unwrap();
+    root.at("etc/c/inside").unwrap().create_symlink("../b").unwrap();
+    root.create_dir_all("new/deep", 0o755).unwrap();
+    let mut file = root.at("new/deep/file").unwrap().create_file(0o640).unwrap();
+    file.write_all(b"content").unwrap();
+    root.at("new/link").unwrap().create_hardlink(&root.at("new/deep/file").unwrap()).unwrap();
+    root.at("usr/bin/x").unwrap().set_owner(7, 8).unwrap();
+    root.at("var").unwrap().remove_all().unwrap();
+    drop((file, root));
+    let mut bytes = Vec::new();
+    let options = DiffOptions { max_mtime: Some(1), ..DiffOptions::default() };
+    let summary = store.diff(&key("work"), &options, &mut bytes).unwrap();
+    let again = store.diff(&key("work"), &options, &mut io::sink()).unwrap();
+    assert_eq!(summary, again);
+    assert_eq!(summary.diff_id.to_string(), CHANGES, "{:#?}", entries_of(&bytes));
+}
+
+/// Path and kind of each entry of a layer.
+fn entries_of(mut layer: &[u8]) -> Vec<(PathBuf, EntryKind)> {
+    let mut reader = carrack_layer::tar::Reader::new(&mut layer);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        entries.push((entry.path, entry.kind));
+    }
+    entries
+}
+
+fn file_metadata(store: &dyn Store, _tars: &ContentStore) {
+    let mut file = entry("file");
+    (file.mode, file.uid, file.gid, file.mtime) = (0o4750, 70_000, 80_000, (1_234_567_890, 123_456_789));
+    file.xattrs.push(("user.note".into(), b"kept".to_vec()));
+    let link = Entry { kind: EntryKind::Hardlink { target: "file".into() }, size_bytes: 0, ..entry("other") };
+    let base = add_layer(store, None, "base", &[file, link]);
+    let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
+    let metadata = root.metadata("file").unwrap().unwrap();
+    assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4750, 70_000, 80_000));
+    assert_eq!(metadata.mtime, (1_234_567_890, 123_456_789));
+    assert_eq!(root.at("file").unwrap().xattr("user.note".as_ref()).unwrap().unwrap(), b"kept");
+    let other = root.metadata("other").unwrap().unwrap();
+    assert_eq!((metadata.links, metadata.inode.1), (2, other.inode.1));
+    assert_eq!(root.read_small("other", 100).unwrap().unwrap(), b"file");
+}
+
+fn concurrency(store: &dyn Store, _tars: &ContentStore) {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let base = add_layer(store, None, "base", &paths(&["a/b/file"]));
+                    let work = SnapshotKey::unique("work");
+                    // Another thread may have removed the layer, but what was prepared keeps it.
+                    if let Ok(mount) = store.prepare(&work, Some(&base)) {
+                        assert!(mount.open_root().unwrap().metadata("a/b/file").unwrap().is_some());
+                        assert!(matches!(store.remove(&base), Err(Error::InUse { .. })));
+                        store.discard(&work).unwrap();
+                    }
+                    let _ = store.remove(&base);
+                }
+            });
+        }
+    });
+    store.collect(&Kept::default()).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
+fn collection(store: &dyn Store, _tars: &ContentStore) {
+    let base = add_layer(store, None, "base", &paths(&["a"]));
+    let kept = add_layer(store, Some(&base), "kept", &paths(&["b"]));
+    let lost = add_layer(store, Some(&base), "lost", &paths(&["c"]));
+    store.prepare(&key("lost"), Some(&lost)).unwrap();
+    store.view(&key("kept"), &kept).unwrap();
+    let chains = [base, kept.clone()].into();
+    store.collect(&Kept { chains, keys: [key("kept")].into() }).unwrap();
+    let names: Vec<_> = store.list().unwrap().into_iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(names.len(), 3);
+    assert!(!names.contains(&lost.to_string()) && !names.contains(&"lost".to_owned()), "{names:?}");
+    assert_eq!(content(store, &kept), ["a", "b"]);
+    store.collect(&Kept::default()).unwrap();
+    assert!(store.list().unwrap().is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +51,21 @@ fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8], how: (u32, Dura
     }
     fs::rename(temporary, path).during("rename to", path)?;
     if durability == Durability::Durable { sync_parent(path) } else { Ok(()) }
+}
+
+/// Gives a complete file of the same file system another name, in place of what has it: synced first, durable when this
+/// returns.
+pub fn rename_durably(file: &Path, path: &Path) -> Result<()> {
+    File::open(file).and_then(|file| file.sync_data()).during("sync", file)?;
+    fs::rename(file, path).during("rename to", path)?;
+    sync_parent(path)
+}
+
+/// Asks the kernel to begin writing a part of a file to disk; a hint, whose failure means nothing.
+pub fn start_writeback(file: &File, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
+    // SAFETY: no memory is passed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Makes the names in the folder of `path` durable.

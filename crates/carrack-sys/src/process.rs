@@ -243,6 +243,15 @@ pub fn kernel_working_directory() -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
+/// Clock ticks between boot and the start of a process (`/proc/PID/stat`, field 22): with the pid, it names the process.
+pub fn start_time_ticks(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program, in brackets, may hold anything.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let start = fields.and_then(|fields| fields.split_ascii_whitespace().nth(19));
+    start.and_then(|text| text.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

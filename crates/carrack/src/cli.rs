@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -86,6 +86,12 @@ const GROUPS: [Group; 6] = [
         about: "Serve images to others",
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
+    },
+    Group {
+        name: "snapshot",
+        about: "Manage snapshots of file systems",
+        entries: snapshot_group,
+        augment: |command| with_entries(command, snapshot_group()),
     },
     Group {
         name: "system",
@@ -131,6 +137,10 @@ fn builder_group() -> Vec<Entry> {
 
 fn manifest_group() -> Vec<Entry> {
     commands::MANIFEST.to_vec()
+}
+
+fn snapshot_group() -> Vec<Entry> {
+    commands::SNAPSHOT.to_vec()
 }
 
 fn registry_group() -> Vec<Entry> {

@@ -7,7 +7,9 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use carrack_engine::{Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings};
+use carrack_engine::{
+    Driver, Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings,
+};
 use clap::Args;
 
 use crate::failure::{Failure, Result, invalid};
@@ -21,6 +23,9 @@ pub struct Globals {
     /// Folder of the state of what runs; lost at a reboot
     #[arg(long, global = true, value_name = "DIR")]
     runroot: Option<PathBuf>,
+    /// How layers are kept: erofs, overlay or vfs; by default the best that works here
+    #[arg(long, global = true, value_name = "DRIVER")]
+    storage_driver: Option<Driver>,
     /// Settings file, in place of the usual ones
     #[arg(long, global = true, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -37,13 +42,14 @@ pub struct Context {
 impl Context {
     pub fn new(globals: Globals) -> Result<Self> {
         start_log(globals.log_level);
-        let settings = match &globals.settings {
+        let mut settings = match &globals.settings {
             Some(file) if !file.exists() => {
                 return Err(invalid("--settings", &file.display().to_string(), "a file that exists"));
             }
             Some(file) => Settings::load(std::slice::from_ref(file))?,
             None => Settings::load(&settings_files())?,
         };
+        settings.storage.driver = globals.storage_driver.or(settings.storage.driver);
         let (root, runroot) = default_paths();
         let paths = Paths {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),

@@ -26,6 +26,26 @@ impl<'block> Header<'block> {
         if right { Ok(header) } else { Err("wrong header checksum") }
     }
 
+    /// Takes a block that has no checksum of its own: an extension of a sparse file's header.
+    pub fn unchecked(block: &'block [u8; BLOCK_BYTES]) -> Self {
+        Self(block)
+    }
+
+    /// A number of 12 bytes that is not negative.
+    pub fn unsigned(&self, start: usize) -> Result<u64> {
+        u64::try_from(self.number(start, 12)?).map_err(|_| "a negative number")
+    }
+
+    /// Whether bytes are all zero.
+    pub fn is_empty_at(&self, start: usize, length: usize) -> bool {
+        self.0[start..start + length].iter().all(|byte| *byte == 0)
+    }
+
+    /// Whether the fields after the link target are those of GNU tar's own format.
+    pub fn is_gnu(&self) -> bool {
+        &self.0[257..265] == b"ustar  \0"
+    }
+
     pub fn type_flag(&self) -> u8 {
         self.0[156]
     }

@@ -1,7 +1,7 @@
 //! Tar archives (POSIX.1-2024 `pax`, "ustar Interchange Format" and "pax Interchange Format"; GNU long names).
 //!
 //! Streaming in both directions. The reader takes what Docker's Go reader takes, and refuses where readers are known
-//! to disagree: two sizes for one entry, repeated keys, sizes of entries that have no data, sparse files.
+//! to disagree: two sizes for one entry, repeated keys, sizes of entries that have no data. Sparse files are for those who ask.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,9 +9,11 @@ use std::path::PathBuf;
 mod header;
 mod pax;
 mod reader;
+mod sparse;
 mod writer;
 
-pub use reader::Reader;
+pub use carrack_erofs::Segment;
+pub use reader::{Data, Reader};
 pub use writer::Writer;
 
 /// The unit of a tar archive.
@@ -67,7 +69,7 @@ pub struct Entry {
     pub gid: u32,
     /// Time of the last change: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
-    /// Length of the data that follow; 0 for all but regular files.
+    /// Length of the file; 0 for all but regular files. Its data follow, of a sparse file only the parts that it has.
     pub size_bytes: u64,
     /// Extended attributes, in the order of the archive.
     pub xattrs: Vec<(OsString, Vec<u8>)>,

@@ -7,7 +7,11 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::sparse;
+
 type Result<T> = std::result::Result<T, String>;
+
+const SPARSE: &[u8] = b"GNU.sparse.";
 
 /// What the extended header of one entry says.
 #[derive(Debug, Default)]
@@ -19,6 +23,7 @@ pub(super) struct Records {
     pub gid: Option<i64>,
     pub mtime: Option<(i64, u32)>,
     pub xattrs: Vec<(OsString, Vec<u8>)>,
+    pub sparse: Option<sparse::Records>,
 }
 
 impl Records {
@@ -39,8 +44,11 @@ impl Records {
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if let Some(key) = key.strip_prefix(SPARSE) {
+            return self.sparse.get_or_insert_default().take(key, value);
+        }
         if is_sparse(key) {
-            return Err("sparse file".to_owned());
+            return Err("sparse file of an unknown form".to_owned());
         }
         if value.is_empty() && !key.starts_with(b"SCHILY.xattr.") {
             return Ok(()); // POSIX: as if the key were not there
@@ -65,7 +73,12 @@ impl Records {
 }
 
 fn is_sparse(key: &[u8]) -> bool {
-    key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize"
+    key.starts_with(SPARSE) || key == b"SCHILY.realsize"
+}
+
+/// Version 0.0 of sparse files has one record for each number.
+fn is_list(key: &[u8]) -> bool {
+    matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes")
 }
 
 fn each_record(bytes: &[u8], mut take: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
@@ -73,7 +86,7 @@ fn each_record(bytes: &[u8], mut take: impl FnMut(&[u8], &[u8]) -> Result<()>) -
     let mut rest = bytes;
     while !rest.is_empty() {
         let (key, value, next) = split_record(rest).ok_or("malformed PAX record")?;
-        if !keys.insert(key) {
+        if !keys.insert(key) && !is_list(key) {
             return Err(format!("PAX key {} comes twice", key.escape_ascii()));
         }
         take(key, value)?;

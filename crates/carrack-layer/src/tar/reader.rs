@@ -4,13 +4,14 @@
 //! the last entry the stream can be read to its end ([`Reader::finish`]), as its digest needs.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use super::header::Header;
 use super::pax::Records;
-use super::{BLOCK_BYTES, Entry, EntryKind};
+use super::sparse::{DataMap, Map, add_gnu};
+use super::{BLOCK_BYTES, Entry, EntryKind, Segment};
 use crate::{Error, Result};
 
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -33,6 +34,25 @@ pub struct Reader<R> {
     /// Where the current header began, for messages.
     header_offset: u64,
     is_done: bool,
+    accepts_sparse: bool,
+    /// The parts of the current entry that have data, if it is sparse.
+    segments: Option<Vec<Segment>>,
+    seeking: Option<Seeking<R>>,
+}
+
+/// How data are passed over in a source of known length.
+struct Seeking<R> {
+    length: u64,
+    skip: fn(&mut R, i64) -> io::Result<()>,
+}
+
+/// Where the data of the current entry are.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'r> {
+    /// Where they begin in the archive.
+    pub offset: u64,
+    /// The parts of a sparse file that have data, which follow each other in the archive; `None`: all of it.
+    pub segments: Option<&'r [Segment]>,
 }
 
 /// What precedes a header and belongs to its entry.
@@ -53,13 +73,46 @@ impl<R: Read> Reader<R> {
     /// Reads an uncompressed archive from `inner`, which needs no buffering.
     pub fn new(inner: R) -> Self {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        let (start, end, offset, header_offset) = (0, 0, 0, 0);
-        Self { inner, buffer, start, end, offset, data_left: 0, padding: 0, header_offset, is_done: false }
+        Self {
+            inner,
+            buffer,
+            start: 0,
+            end: 0,
+            offset: 0,
+            data_left: 0,
+            padding: 0,
+            header_offset: 0,
+            is_done: false,
+            accepts_sparse: false,
+            segments: None,
+            seeking: None,
+        }
+    }
+
+    /// Reads an archive of `length` bytes, from its beginning; data that nobody asks for are not read.
+    pub fn seekable(inner: R, length: u64) -> Self
+    where
+        R: Seek,
+    {
+        let skip = |inner: &mut R, count| inner.seek(SeekFrom::Current(count)).map(|_| ());
+        Self { seeking: Some(Seeking { length, skip }), ..Self::new(inner) }
+    }
+
+    /// Takes sparse files, which are an error otherwise. The data of such an entry are only the parts that
+    /// [`Reader::data`] names; its size is that of the whole file.
+    pub fn accept_sparse(self) -> Self {
+        Self { accepts_sparse: true, ..self }
+    }
+
+    /// Where the data of the current entry are; to be asked before any of them are read.
+    pub fn data(&self) -> Data<'_> {
+        Data { offset: self.offset, segments: self.segments.as_deref() }
     }
 
     /// The next entry; what is left of the current one's data is skipped. `None` at the end of the archive.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.skip_data()?;
+        self.segments = None;
         let mut extensions = Extensions::default();
         while let Some(block) = self.header_block()? {
             let header = Header::new(&block).map_err(|reason| self.format(reason))?;
@@ -126,11 +179,72 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn entry(&mut self, header: &Header<'_>, extensions: Extensions) -> Result<Entry> {
-        let entry = Self::build(header, extensions).map_err(|reason| self.format(reason))?;
-        self.data_left = entry.size_bytes;
-        self.padding = entry.size_bytes.next_multiple_of(BLOCK_BYTES as u64) - entry.size_bytes;
+    fn entry(&mut self, header: &Header<'_>, mut extensions: Extensions) -> Result<Entry> {
+        let sparse = extensions.pax.as_mut().and_then(|pax| pax.sparse.take());
+        if (sparse.is_some() || header.type_flag() == b'S') && !self.accepts_sparse {
+            return Err(self.format("sparse file"));
+        }
+        if let Some(name) = sparse.as_ref().and_then(|sparse| sparse.name.clone()) {
+            extensions.pax.get_or_insert_default().path = Some(name);
+        }
+        let mut entry = Self::build(header, extensions).map_err(|reason| self.format(reason))?;
+        self.expect_data(entry.size_bytes);
+        match (header.type_flag(), sparse) {
+            (b'S', None) => entry.size_bytes = self.gnu_map(header)?,
+            (b'S', Some(_)) => return Err(self.format("a sparse file in two forms")),
+            (_, Some(_)) if entry.kind != EntryKind::File => {
+                return Err(self.format("a sparse file that is no file"));
+            }
+            (_, Some(sparse)) => entry.size_bytes = self.pax_map(sparse)?,
+            _ => {}
+        }
         Ok(entry)
+    }
+
+    fn expect_data(&mut self, size_bytes: u64) {
+        self.data_left = size_bytes;
+        self.padding = size_bytes.next_multiple_of(BLOCK_BYTES as u64) - size_bytes;
+    }
+
+    /// The map in GNU's old header and in the blocks that follow it; returns the length of the file.
+    fn gnu_map(&mut self, header: &Header<'_>) -> Result<u64> {
+        if !header.is_gnu() {
+            return Err(self.format("a sparse file in a header that is not GNU's"));
+        }
+        let mut map = Map::default();
+        let size_bytes = header.unsigned(483).map_err(|reason| self.format(reason))?;
+        let mut is_extended = add_gnu(&mut map, header, false).map_err(|reason| self.format(reason))?;
+        while is_extended {
+            let block = self.block()?.ok_or(Error::Truncated { offset: self.offset })?;
+            let extension = Header::unchecked(&block);
+            is_extended = add_gnu(&mut map, &extension, true).map_err(|reason| self.format(reason))?;
+        }
+        self.use_map(map, size_bytes)
+    }
+
+    /// The map in PAX records, or at the beginning of the data; returns the length of the file.
+    fn pax_map(&mut self, sparse: super::sparse::Records) -> Result<u64> {
+        let size_bytes = sparse.size_bytes().map_err(|reason| self.format(reason))?;
+        if !sparse.is_map_in_data().map_err(|reason| self.format(reason))? {
+            let map = sparse.into_map().map_err(|reason| self.format(reason))?;
+            return self.use_map(map, size_bytes);
+        }
+        let mut map = DataMap::default();
+        loop {
+            let left = self.data_left.checked_sub(BLOCK_BYTES as u64);
+            self.data_left = left.ok_or_else(|| self.format("a sparse file that is shorter than its map"))?;
+            let block = self.block()?.ok_or(Error::Truncated { offset: self.offset })?;
+            if map.take(&block).map_err(|reason| self.format(reason))? {
+                break;
+            }
+        }
+        self.use_map(map.map, size_bytes)
+    }
+
+    fn use_map(&mut self, map: Map, size_bytes: u64) -> Result<u64> {
+        let segments = map.finish(size_bytes, self.data_left).map_err(|reason| self.format(reason))?;
+        self.segments = Some(segments);
+        Ok(size_bytes)
     }
 
     fn build(header: &Header<'_>, extensions: Extensions) -> Result<Entry, String> {
@@ -196,8 +310,7 @@ impl<R: Read> Reader<R> {
             let reason = format!("an extended header of {size_bytes} bytes, more than {MAX_EXTENSION_BYTES}");
             return Err(self.format(reason));
         }
-        self.data_left = size_bytes;
-        self.padding = size_bytes.next_multiple_of(BLOCK_BYTES as u64) - size_bytes;
+        self.expect_data(size_bytes);
         let mut payload = Vec::new();
         loop {
             let chunk = self.next_chunk()?;
@@ -213,7 +326,23 @@ impl<R: Read> Reader<R> {
     fn skip_data(&mut self) -> Result<()> {
         self.data_left += std::mem::take(&mut self.padding); // the sum fits: sizes are refused above 2^63
         while self.data_left > 0 {
+            if self.start == self.end {
+                self.seek_over_data()?;
+            }
             self.next_chunk()?;
+        }
+        Ok(())
+    }
+
+    /// Passes over what is not in the buffer, where the source can do that.
+    fn seek_over_data(&mut self) -> Result<()> {
+        let Some(Seeking { length, skip }) = &self.seeking else { return Ok(()) };
+        let end = self.offset.checked_add(self.data_left).filter(|end| end <= length);
+        end.ok_or(Error::Truncated { offset: *length })?;
+        if self.data_left > BUFFER_BYTES as u64 {
+            let count = i64::try_from(self.data_left).unwrap_or(i64::MAX);
+            skip(&mut self.inner, count).map_err(|source| Error::Read { source })?;
+            self.offset += std::mem::take(&mut self.data_left);
         }
         Ok(())
     }
@@ -286,7 +415,7 @@ fn kind(header: &Header<'_>, path: &[u8], target: Vec<u8>) -> Result<EntryKind, 
     Ok(match header.type_flag() {
         // Before POSIX, a folder was a file whose name ended so.
         0 | b'0' if path.ends_with(b"/") => EntryKind::Directory,
-        0 | b'0' | b'7' => EntryKind::File,
+        0 | b'0' | b'7' | b'S' => EntryKind::File,
         b'1' | b'2' if target.as_os_str().is_empty() => return Err("a link without target".to_owned()),
         b'1' => EntryKind::Hardlink { target },
         b'2' => EntryKind::Symlink { target },
@@ -294,7 +423,6 @@ fn kind(header: &Header<'_>, path: &[u8], target: Vec<u8>) -> Result<EntryKind, 
         b'4' => header.device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
         b'5' => EntryKind::Directory,
         b'6' => EntryKind::Fifo,
-        b'S' => return Err("sparse file".to_owned()),
         other => return Err(format!("unknown type of entry: {:?}", char::from(other))),
     })
 }

@@ -11,6 +11,7 @@ use carrack_sys::rooted::{Place, Root};
 use carrack_sys::{IoContext, Result};
 use rustix::fs::{Timespec, Timestamps};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use super::{GROUP_BIT, is_missing};
 use crate::OPAQUE_XATTR;
@@ -130,7 +131,7 @@ impl<'root> Folders<'root> {
 /// Makes a folder that no entry has described so far; its parent keeps its time.
 fn make_implicit(place: &Place<'_>, is_layer: bool) -> Result<()> {
     let parent = Place::borrowed(place.folder(), OsStr::new("."), place.path());
-    let before = parent.metadata()?.map(|metadata| metadata.mtime);
+    let above = parent.metadata()?;
     let is_whited_out = is_layer && place.metadata()?.is_some_and(|found| found.is_whiteout());
     if is_whited_out {
         place.remove()?;
@@ -140,8 +141,13 @@ fn make_implicit(place: &Place<'_>, is_layer: bool) -> Result<()> {
     if is_whited_out {
         place.set_xattr(OsStr::new(OPAQUE_XATTR), b"y")?;
     }
+    let Some(above) = above else { return Ok(()) };
     if is_layer {
+        if above.mode & GROUP_BIT != 0 {
+            // The group of the folder above says nothing about one that nobody has described.
+            place.set_owner(geteuid().as_raw(), getegid().as_raw())?;
+        }
         place.set_mtime((0, 0))?; // the time of unpacking is not the layer's
     }
-    before.map_or(Ok(()), |mtime| parent.set_mtime(mtime))
+    parent.set_mtime(above.mtime)
 }

@@ -14,6 +14,7 @@ mod export;
 mod history;
 mod image_exists;
 mod image_log;
+mod image_mount;
 mod image_prune;
 mod image_tree;
 mod images;
@@ -40,12 +41,14 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod snapshot;
 mod start;
 mod stop;
 mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;
+mod unpack;
 mod untag;
 mod version;
 mod wait;
@@ -102,22 +105,25 @@ pub const ALL: &[Entry] = &[
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
     entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
+    entry::<unpack::Unpack>("unpack", "Unpack an image into a folder", unpack::EXAMPLES),
     entry::<untag::Untag>("untag", "Take names from an image", ""),
     entry::<version::Version>("version", "Show the version", ""),
     entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
 ];
 
 /// Commands of `carrack image` that do not stand alone.
-pub const IMAGE_ONLY: [Entry; 5] = [
+pub const IMAGE_ONLY: [Entry; 7] = [
     entry::<image_exists::Exists>("exists", "Tell by the exit code whether an image is here", ""),
     entry::<inspect::ImageInspect>("inspect", "Show all details of images", ""),
     entry::<image_log::Log>("log", "Show what a name has meant before", image_log::EXAMPLES),
+    IMAGE_MOUNT,
     entry::<image_prune::Prune>("prune", "Remove unused images", image_prune::EXAMPLES),
     entry::<image_tree::Tree>(
         "tree",
         "Show the layers of an image, what is shared and what is wasted",
         image_tree::EXAMPLES,
     ),
+    IMAGE_UNMOUNT,
 ];
 /// `carrack manifest ...`
 pub const MANIFEST: [Entry; 9] = manifest::ENTRIES;
@@ -138,6 +144,22 @@ pub const SYSTEM: &[Entry] = &[
     ),
     entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
     entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+];
+/// `carrack image mount`
+const IMAGE_MOUNT: Entry =
+    entry::<image_mount::Mount>("mount", "Mount images read only", image_mount::EXAMPLES);
+/// `carrack image unmount`
+const IMAGE_UNMOUNT: Entry = entry::<image_mount::Unmount>("unmount", "Unmount images", "");
+/// `carrack snapshot ...`
+pub const SNAPSHOT: [Entry; 8] = [
+    entry::<snapshot::Commit>("commit", "Make an active snapshot a committed one", ""),
+    entry::<snapshot::Diff>("diff", "Write the changes of a snapshot as a layer", ""),
+    entry::<snapshot::List>("ls", "List snapshots", ""),
+    entry::<snapshot::Mounts>("mounts", "Show how a snapshot is mounted, or mount it", ""),
+    entry::<snapshot::Prepare>("prepare", "Make a writable snapshot", ""),
+    entry::<snapshot::Remove>("rm", "Remove snapshots", ""),
+    entry::<snapshot::Usage>("usage", "Show what snapshots hold", ""),
+    entry::<snapshot::View>("view", "Make a read-only snapshot", ""),
 ];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =

@@ -1,10 +1,10 @@
 //! What a snapshot stands on, in a file beside its files.
 //!
-//! Invariant: one read tells all folders of a mount, however many layers there are.
+//! Invariant: one read tells all parts of a mount, however many layers there are.
 
 use std::path::Path;
 
-use carrack_oci::ChainId;
+use carrack_oci::{ChainId, DiffId};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::tree::Usage;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ const NAME: &str = "record.json";
 
 /// The record of one snapshot, committed or not.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// All snapshots below, the parent first.
     pub ancestors: Vec<ChainId>,
     /// How many of these, from the parent on, can be seen: an opaque layer hides all below it.
@@ -26,13 +26,30 @@ pub(super) struct Record {
     /// What a committed snapshot holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<RecordedUsage>,
+    /// Where layers are not extracted: the layer of this snapshot, if it is committed, then those of its ancestors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<DiffId>,
+    /// Where layers are not extracted: how the root of what is shown looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootFolder>,
 }
 
 /// [`Usage`] as a record has it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct RecordedUsage {
+pub(crate) struct RecordedUsage {
     size_bytes: u64,
     inodes: u64,
+}
+
+/// How the root folder of a snapshot looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RootFolder {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: (i64, u32),
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl From<Usage> for RecordedUsage {
@@ -48,24 +65,26 @@ impl From<RecordedUsage> for Usage {
 }
 
 impl Record {
-    /// Reads the record of the snapshot in `folder`; `None` when there is no such snapshot.
+    /// Reads the record of the snapshot in `folder`; `None` when there is no such snapshot. An empty record is what a
+    /// loss of power leaves of one that was not synced yet.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = atomic::read(&folder.join(NAME))? else { return Ok(None) };
+        let bytes = atomic::read(&folder.join(NAME))?.filter(|bytes| !bytes.is_empty());
+        let Some(bytes) = bytes else { return Ok(None) };
         let name = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
     }
 
-    /// Writes the record; it becomes durable with the files beside it.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    /// Writes the record; it becomes durable with the files beside it, or at once.
+    pub fn write(&self, folder: &Path, durability: Durability) -> Result<()> {
         let bytes =
             serde_json::to_vec(self).map_err(|source| Error::Record { name: NAME.to_owned(), source })?;
-        Ok(atomic::write(&folder.join(NAME), &bytes, 0o600, Durability::Volatile)?)
+        Ok(atomic::write(&folder.join(NAME), &bytes, 0o600, durability)?)
     }
 
     /// The record of a new snapshot on the one that `self` is of.
     pub fn child(mut self, id: &ChainId) -> Self {
         self.ancestors.insert(0, id.clone());
-        Self { ancestors: self.ancestors, visible_count: self.visible_count + 1, is_view: false, usage: None }
+        Self { visible_count: self.visible_count + 1, is_view: false, usage: None, ..self }
     }
 
     /// What the snapshot stands on.

@@ -1,0 +1,110 @@
+//! A layer becomes an index: its names and metadata as an EROFS image, whose files lie in the tar.
+//!
+//! Invariant: what [`apply`](crate::apply) would unpack is what the index shows, in one pass over the stream. It can be
+//! mounted alone, with the tar as its device; whiteouts are character devices 0:0, and opaque folders have
+//! [`OPAQUE_XATTR`](crate::OPAQUE_XATTR), so that overlayfs can stack it.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use carrack_erofs::{Limits, Scratch};
+use carrack_sys::tree::Usage;
+
+use crate::bounded::{Bounded, too_large};
+use crate::path::{Meaning, checked_path};
+use crate::scratch::anonymous_file;
+use crate::tar::Reader;
+use crate::{Error, Result};
+
+mod names;
+
+use names::Names;
+
+/// Bounds of an index, and where it may write.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexOptions<'a> {
+    /// The most bytes that the uncompressed tar may have.
+    pub max_size_bytes: u64,
+    /// The most entries and names.
+    pub limits: Limits,
+    /// A folder for a file without a name, for what does not fit into memory.
+    pub scratch: &'a Path,
+}
+
+impl<'a> IndexOptions<'a> {
+    /// The default bounds.
+    pub fn new(scratch: &'a Path) -> Self {
+        Self { max_size_bytes: u64::MAX, limits: Limits::default(), scratch }
+    }
+}
+
+/// What was indexed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// The length of the uncompressed tar.
+    pub tar_bytes: u64,
+    /// The length of the index.
+    pub index_bytes: u64,
+    /// The length of all files and the number of inodes that the layer brought.
+    pub usage: Usage,
+    /// The layer hides all that is below it.
+    pub is_opaque: bool,
+    /// The layer has hardlinks to files of lower layers: alone or stacked these are symbolic links, and only
+    /// [`merge`](crate::merge()) makes them what they are.
+    pub needs_below: bool,
+    /// The layer removes names of lower layers; at the bottom of a stack, the marks of that would be seen.
+    pub has_whiteouts: bool,
+    /// How many folders the layer needs and does not describe; the root may be one. Stacked, they would hide the
+    /// metadata of those below; merged, they show it.
+    pub implicit_dirs: u64,
+    /// How many entries the tar has.
+    pub entries: u64,
+}
+
+/// Indexes an uncompressed tar into `out`, an empty file; reads it to its end. Nothing is synced.
+pub fn index(tar: impl Read, out: &mut (impl Write + Seek), options: &IndexOptions<'_>) -> Result<Indexed> {
+    let limit_bytes = options.max_size_bytes;
+    let mut names = Names::new(options.limits, scratch(options.scratch))?;
+    let mut reader = Reader::new(Bounded::new(tar, limit_bytes)).accept_sparse();
+    let indexed = read_entries(&mut reader, &mut names)
+        .and_then(|entries| Ok((entries, reader.finish()?)))
+        .map_err(|error| too_large(error, limit_bytes))?;
+    let (entries, source) = indexed;
+    names.write(out, limit_bytes - source.left_bytes(), entries)
+}
+
+/// Indexes a tar that is a file already, without reading the data in it.
+pub fn index_file(
+    mut tar: impl Read + Seek,
+    out: &mut (impl Write + Seek),
+    options: &IndexOptions<'_>,
+) -> Result<Indexed> {
+    let length = tar.seek(SeekFrom::End(0)).map_err(|source| Error::Read { source })?;
+    tar.rewind().map_err(|source| Error::Read { source })?;
+    if length > options.max_size_bytes {
+        return Err(Error::TooLarge { limit_bytes: options.max_size_bytes });
+    }
+    let mut names = Names::new(options.limits, scratch(options.scratch))?;
+    let mut reader = Reader::seekable(tar, length).accept_sparse();
+    let entries = read_entries(&mut reader, &mut names)?;
+    names.write(out, length, entries)
+}
+
+fn scratch(folder: &Path) -> Scratch<'_> {
+    Scratch::new(move || anonymous_file(folder))
+}
+
+fn read_entries(reader: &mut Reader<impl Read>, names: &mut Names<'_>) -> Result<u64> {
+    let mut entries = 0;
+    while let Some(entry) = reader.next_entry()? {
+        entries += 1;
+        let path = checked_path(&entry.path)?;
+        match Meaning::of(&path)? {
+            Meaning::Entry => names.add(&path, &entry, reader.data())?,
+            Meaning::Whiteout(name) => names.white_out(&path, name)?,
+            Meaning::Opaque => names.mark_parent_opaque(&path)?,
+            Meaning::Nothing => {}
+        }
+    }
+    Ok(entries)
+}

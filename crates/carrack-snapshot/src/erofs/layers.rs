@@ -1,0 +1,319 @@
+//! Layers: a tar in the content store, and its index here.
+//!
+//! Invariant: one index is written at a time in a process, because its names are held in memory while it is; other
+//! layers that come meanwhile are only written down, and indexed from there when it is their turn.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use carrack_content::{BlobWriter, ContentStore};
+use carrack_erofs::{Limits, Reader};
+use carrack_layer::{IndexOptions, Indexed, is_layer_xattr};
+use carrack_oci::DiffId;
+use carrack_sys::atomic::{self, Durability};
+use carrack_sys::{IoContext, tree};
+use serde::{Deserialize, Serialize};
+
+use crate::folders::{Folders, file_name, folder_names, parse_file_name, rename_new};
+use crate::record::{Record, RecordedUsage, RootFolder};
+use crate::{Error, Result};
+
+/// Held while an index is in memory.
+static INDEXING: Mutex<()> = Mutex::new(());
+
+const COPY_BYTES: usize = 256 << 10;
+
+/// What is known of an indexed layer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Summary {
+    /// The layer hides all that is below it.
+    #[serde(default)]
+    pub is_opaque: bool,
+    /// It cannot be seen right without what is below it: overlayfs alone does not stack it.
+    #[serde(default)]
+    pub needs_below: bool,
+    /// It removes or hides names of lower layers.
+    #[serde(default)]
+    pub has_whiteouts: bool,
+    /// The length of its files and the number of its inodes.
+    pub usage: RecordedUsage,
+    /// How the root looks, if the layer says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootFolder>,
+}
+
+/// The layers of a store.
+#[derive(Debug)]
+pub(super) struct Layers {
+    folder: PathBuf,
+    content: ContentStore,
+}
+
+impl Layers {
+    pub fn new(root: &Path, content: &ContentStore) -> Self {
+        Self { folder: root.join("layers"), content: content.clone() }
+    }
+
+    /// The folder of a layer.
+    pub fn path(&self, layer: &DiffId) -> PathBuf {
+        self.folder.join(file_name(&layer.0))
+    }
+
+    /// Where the index of a layer is.
+    pub fn index(&self, layer: &DiffId) -> PathBuf {
+        self.path(layer).join("index")
+    }
+
+    /// Where the tar of a layer is.
+    pub fn tar(&self, layer: &DiffId) -> PathBuf {
+        self.content.blob_path(&layer.0)
+    }
+
+    /// Whether tar and index are there.
+    pub fn is_complete(&self, layer: &DiffId) -> Result<bool> {
+        Ok(self.summary(layer)?.is_some() && self.content.size(&layer.0)?.is_some())
+    }
+
+    /// The length of a layer's tar.
+    pub fn tar_bytes(&self, layer: &DiffId) -> Result<u64> {
+        let size_bytes = self.content.size(&layer.0)?;
+        size_bytes.ok_or_else(|| carrack_content::Error::NotFound { digest: layer.0.clone() }.into())
+    }
+
+    /// What tar and index take on disk.
+    pub fn disk_bytes(&self, layer: &DiffId) -> Result<u64> {
+        let mut blocks = 0;
+        for path in [self.index(layer), self.tar(layer)] {
+            blocks += fs::metadata(&path).during("examine", &path)?.blocks();
+        }
+        Ok(blocks * 512)
+    }
+
+    fn summary(&self, layer: &DiffId) -> Result<Option<Summary>> {
+        let Some(bytes) = atomic::read(&self.path(layer).join("summary.json"))? else { return Ok(None) };
+        let name = || layer.to_string();
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
+    }
+
+    /// What is known of a layer whose tar is in the content store; one without an index gets it.
+    pub fn ensure(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
+        if let Some(summary) = self.summary(layer)? {
+            return Ok(summary);
+        }
+        let _one_at_a_time = lock();
+        self.index_stored(layer, folders)
+    }
+
+    /// Takes the tar of a layer, and indexes it while it comes; returns its diff ID and length.
+    pub fn add(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
+        let mut writer = self.content.writer()?;
+        let Some(_one_at_a_time) = try_lock() else {
+            copy(tar, &mut writer)?;
+            let (digest, size_bytes) = writer.commit()?;
+            let layer = DiffId(digest);
+            self.ensure(&layer, folders)?;
+            return Ok((layer, size_bytes));
+        };
+        let staged = folders.stage()?;
+        let both = Tee { tar, writer: &mut writer };
+        let summary = write_index(&staged.path, |out, options| carrack_layer::index(both, out, options))?;
+        let (digest, size_bytes) = writer.commit()?;
+        let layer = DiffId(digest);
+        self.name(&staged.path, &layer, &summary)?;
+        Ok((layer, size_bytes))
+    }
+
+    fn index_stored(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
+        let staged = folders.stage()?;
+        let tar = self.content.open_blob(&layer.0)?;
+        let summary = write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        self.name(&staged.path, layer, &summary)?;
+        Ok(summary)
+    }
+
+    /// Gives a complete index, synced here, its name.
+    fn name(&self, folder: &Path, layer: &DiffId, summary: &Summary) -> Result<()> {
+        let bytes = serde_json::to_vec(summary).expect("a summary has string keys only");
+        atomic::write(&folder.join("summary.json"), &bytes, 0o600, Durability::Durable)?;
+        let path = self.path(layer);
+        rename_new(folder, &path)?;
+        Ok(atomic::sync_parent(&path)?)
+    }
+
+    /// Says so when the tar of a layer is not there.
+    pub fn lacks_tar(&self, layer: &DiffId) -> Result<Option<String>> {
+        let has_tar = self.content.size(&layer.0)?.is_some();
+        Ok((!has_tar).then(|| format!("the tar of its layer ({layer}) is not there")))
+    }
+
+    /// Indexes a layer once more and compares: its folder, when that has another index.
+    pub fn compare(&self, layer: &DiffId, folders: &Folders) -> Result<Option<PathBuf>> {
+        if !self.index(layer).exists() {
+            return Ok(None); // it is made when it is needed
+        }
+        let _one_at_a_time = lock();
+        let staged = folders.stage()?;
+        let tar = self.content.open_blob(&layer.0)?;
+        write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        let is_same = same_content(&staged.path.join("index"), &self.index(layer))?;
+        Ok((!is_same).then(|| self.path(layer)))
+    }
+
+    /// The folders of layers that none of the snapshots has.
+    pub fn unused<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<Vec<PathBuf>> {
+        let used: HashSet<&DiffId> = records.flat_map(|record| &record.layers).collect();
+        let is_used =
+            |name: &String| parse_file_name(name).is_some_and(|digest| used.contains(&DiffId(digest)));
+        let names = folder_names(&self.folder)?.into_iter();
+        Ok(names.filter(|name| !is_used(name)).map(|name| self.folder.join(name)).collect())
+    }
+
+    /// Removes the index of a layer.
+    pub fn remove(&self, layer: &DiffId, folders: &Folders) -> Result<()> {
+        folders.unname(&self.path(layer)).map(drop)
+    }
+
+    /// Removes the indexes of layers that none of the snapshots `left` has.
+    pub fn retain(&self, left: &[Record], folders: &Folders) -> Result<()> {
+        let used: HashSet<&DiffId> = left.iter().flat_map(|record| &record.layers).collect();
+        for name in folder_names(&self.folder)? {
+            match parse_file_name(&name).map(DiffId) {
+                Some(layer) if used.contains(&layer) => {}
+                Some(layer) => self.remove(&layer, folders)?,
+                None => tree::remove_tree(&self.folder.join(name))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock() -> MutexGuard<'static, ()> {
+    INDEXING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock() -> Option<MutexGuard<'static, ()>> {
+    match INDEXING.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Passes a tar on to its index, and writes it down.
+struct Tee<'a> {
+    tar: &'a mut dyn Read,
+    writer: &'a mut BlobWriter,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.tar.read(buffer)?;
+        self.writer.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+fn copy(tar: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                writer
+                    .write_all(&buffer[..count])
+                    .map_err(|source| carrack_layer::Error::Write { source })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(carrack_layer::Error::Read { source }.into()),
+        }
+    }
+}
+
+/// Whether two files have the same bytes.
+pub(super) fn same_content(one: &Path, other: &Path) -> Result<bool> {
+    let open = |path: &Path| -> Result<io::BufReader<File>> {
+        Ok(io::BufReader::with_capacity(COPY_BYTES, File::open(path).during("open", path)?))
+    };
+    let (mut left, mut right) = (open(one)?, open(other)?);
+    loop {
+        let count = {
+            let left = left.fill_buf().during("read", one)?;
+            let right = right.fill_buf().during("read", other)?;
+            let count = left.len().min(right.len());
+            if left[..count] != right[..count] || (count == 0 && left.len() != right.len()) {
+                return Ok(false);
+            }
+            count
+        };
+        if count == 0 {
+            return Ok(true);
+        }
+        left.consume(count);
+        right.consume(count);
+    }
+}
+
+/// Writes an index into a folder, and reads back how its root looks.
+fn write_index(
+    folder: &Path,
+    write: impl FnOnce(&mut File, &IndexOptions<'_>) -> carrack_layer::Result<Indexed>,
+) -> Result<Summary> {
+    let path = folder.join("index");
+    let mut file = File::create_new(&path).during("create", &path)?;
+    let indexed = write(&mut file, &IndexOptions::new(folder))?;
+    file.sync_data().during("sync", &path)?;
+    let root = root_of(&path)?;
+    let others = indexed.implicit_dirs - u64::from(root.is_none());
+    Ok(Summary {
+        is_opaque: indexed.is_opaque,
+        needs_below: indexed.needs_below || others > 0,
+        has_whiteouts: indexed.has_whiteouts,
+        usage: indexed.usage.into(),
+        root,
+    })
+}
+
+/// How the root of an index looks, if the layer has described it.
+fn root_of(index: &Path) -> Result<Option<RootFolder>> {
+    let mut reader =
+        Reader::open(File::open(index).during("open", index)?).map_err(carrack_layer::Error::from)?;
+    let mut bytes = Vec::new();
+    reader.inode(reader.root(), &mut bytes).map_err(carrack_layer::Error::from)?;
+    let record = carrack_erofs::Record(&bytes);
+    let metadata = record.metadata();
+    if metadata.marks.is_implicit {
+        return Ok(None);
+    }
+    let is_plain = |(name, value): (Vec<u8>, &[u8])| {
+        let name = String::from_utf8(name).ok().filter(|name| is_layer_xattr(OsStr::new(name)));
+        name.map(|name| (name, value.to_vec()))
+    };
+    Ok(Some(RootFolder {
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: metadata.mtime,
+        xattrs: record.xattrs().filter_map(is_plain).collect(),
+    }))
+}
+
+/// Merges indexes, the lowest first, into a file; `false` when they have too many entries together.
+pub(super) fn merge(indexes: &[PathBuf], path: &Path) -> Result<bool> {
+    let _one_at_a_time = lock();
+    let indexes = indexes.iter().map(|index| File::open(index).during("open", index));
+    let indexes = indexes.collect::<carrack_sys::Result<Vec<_>>>()?;
+    let mut file = File::create_new(path).during("create", path)?;
+    match carrack_layer::merge(indexes, &mut file, Limits::default()) {
+        Ok(_) => Ok(true),
+        Err(carrack_layer::Error::Index(carrack_erofs::Error::TooLarge { what, limit })) => {
+            tracing::debug!(what, limit, "the stack is too large to be merged");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

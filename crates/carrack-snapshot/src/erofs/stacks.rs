@@ -1,0 +1,164 @@
+//! How the layers of a stack become one view: merged images, and what is mounted on top of them.
+//!
+//! Invariant: a merged image has its name only when it is complete; equal stacks give equal images, so it does not
+//! matter who made it.
+
+use std::path::{Path, PathBuf};
+
+use carrack_oci::ChainId;
+use carrack_sys::atomic;
+
+use super::layers::{self, Layers};
+use crate::folders::{Folders, file_name, files_of, folder_names, parse_file_name};
+use crate::record::Record;
+use crate::{ImageMount, Lower, Mount, Result};
+
+/// As many layers are stacked on a merged image before they are merged with it: more would make lookups slower, fewer
+/// would make every step of a build write an index of the whole.
+const MAX_STACKED: usize = 8;
+
+/// The merged images of a store.
+#[derive(Debug)]
+pub(super) struct Stacks {
+    folder: PathBuf,
+    shares: Option<PathBuf>,
+}
+
+impl Stacks {
+    pub fn new(root: &Path, shares: Option<&Path>) -> Self {
+        Self { folder: root.join("merged"), shares: shares.map(Path::to_owned) }
+    }
+
+    /// Where the merged image of a snapshot is, if there is one.
+    pub fn path(&self, id: &ChainId) -> PathBuf {
+        self.folder.join(file_name(&id.0))
+    }
+
+    /// What is mounted to see a snapshot whose lower layers are those of `lowers`; `active` has its upper folder.
+    pub fn mount(&self, mut lowers: Vec<ImageMount>, active: Option<&PathBuf>) -> Mount {
+        match active {
+            None if lowers.len() == 1 => Mount::Image(lowers.remove(0)),
+            Some(active) if lowers.is_empty() => Mount::Bind { source: files_of(active), read_only: false },
+            active => Mount::Overlay {
+                lowers: lowers.into_iter().map(Lower::Image).collect(),
+                upper: active.map(|active| files_of(active)),
+                work: active.map(|active| active.join("work")),
+                volatile: false,
+            },
+        }
+    }
+
+    /// The images that show what `record` stands on, topmost first: the layers above the nearest merged image, and
+    /// that image.
+    pub fn lowers(&self, record: &Record, layers: &Layers, folders: &Folders) -> Result<Vec<ImageMount>> {
+        let stack = record.visible();
+        let above = stack.iter().position(|id| self.path(id).exists()).unwrap_or(stack.len());
+        let is_plain = stack.is_empty()
+            || self.can_stack(record, above, layers, folders)?
+            || !self.seal(record, layers, folders)?;
+        let above = if is_plain { above } else { 0 };
+        let visible = &record.layers[..stack.len()];
+        let mut lowers = Vec::with_capacity(above + 1);
+        for layer in &visible[..above] {
+            let shares =
+                self.shares.as_ref().map(|folder| folder.join(format!("layer-{}", file_name(&layer.0))));
+            lowers.push(ImageMount { index: layers.index(layer), devices: vec![layers.tar(layer)], shares });
+        }
+        if let Some(id) = stack.get(above) {
+            let shares = self.shares.as_ref().map(|folder| folder.join(file_name(&id.0)));
+            // The devices of a merged image are those of its layers, the lowest first.
+            let devices = visible[above..].iter().rev().map(|layer| layers.tar(layer)).collect();
+            lowers.push(ImageMount { index: self.path(id), devices, shares });
+        }
+        Ok(lowers)
+    }
+
+    /// Whether the `above` topmost layers may be put on the rest by overlayfs.
+    fn can_stack(&self, record: &Record, above: usize, layers: &Layers, folders: &Folders) -> Result<bool> {
+        // Without an upper folder, the topmost layer would say how the root looks, and few layers do.
+        if above > MAX_STACKED || (record.is_view && above > 0 && record.visible().len() > 1) {
+            return Ok(false);
+        }
+        let is_lowest = |place: usize| place + 1 == record.visible().len();
+        for (place, layer) in record.layers[..above].iter().enumerate() {
+            let summary = layers.ensure(layer, folders)?;
+            // Whiteouts at the very bottom would be seen, there is nothing that they hide.
+            if (summary.needs_below && !is_lowest(place)) || (summary.has_whiteouts && is_lowest(place)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes the merged image of what `record` stands on, so that it is one lower layer; `false` when it cannot be
+    /// made, because it would have too many entries.
+    pub fn seal(&self, record: &Record, layers: &Layers, folders: &Folders) -> Result<bool> {
+        let stack = record.visible();
+        let Some(top) = stack.first() else { return Ok(true) };
+        let is_one = stack.len() == 1 && self.can_stack(record, 1, layers, folders)?;
+        if is_one || self.path(top).exists() {
+            return Ok(true);
+        }
+        let visible = &record.layers[..stack.len()];
+        for layer in visible {
+            layers.ensure(layer, folders)?;
+        }
+        let staged = folders.stage()?;
+        let file = staged.path.join("merged");
+        let indexes: Vec<_> = visible.iter().rev().map(|layer| layers.index(layer)).collect();
+        if !layers::merge(&indexes, &file)? {
+            return Ok(false);
+        }
+        atomic::rename_durably(&file, &self.path(top))?;
+        Ok(true)
+    }
+
+    /// Merges the stack of `record` once more and compares: the merged image, when it is another.
+    pub fn compare(
+        &self,
+        id: &ChainId,
+        record: &Record,
+        layers: &Layers,
+        folders: &Folders,
+    ) -> Result<Option<PathBuf>> {
+        let path = self.path(id);
+        if !path.exists() {
+            return Ok(None); // it is made when it is needed
+        }
+        let visible = &record.layers[..record.visible().len()];
+        let staged = folders.stage()?;
+        let file = staged.path.join("merged");
+        let mut indexes = Vec::with_capacity(visible.len());
+        for layer in visible.iter().rev() {
+            layers.ensure(layer, folders)?;
+            indexes.push(layers.index(layer));
+        }
+        let is_same = layers::merge(&indexes, &file)? && layers::same_content(&file, &path)?;
+        Ok((!is_same).then_some(path))
+    }
+
+    /// The merged images of what is no committed snapshot.
+    pub fn unused(&self, folders: &Folders) -> Result<Vec<PathBuf>> {
+        let mut unused = Vec::new();
+        for name in folder_names(&self.folder)? {
+            let is_used = match parse_file_name(&name).map(ChainId) {
+                Some(id) => folders.contains(&id)?,
+                None => false,
+            };
+            if !is_used {
+                unused.push(self.folder.join(name));
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Removes the merged image of a snapshot, if there is one.
+    pub fn remove(&self, id: &ChainId) -> Result<()> {
+        Ok(atomic::remove_file(&self.path(id))?)
+    }
+
+    /// Removes what belongs to no committed snapshot.
+    pub fn retain(&self, folders: &Folders) -> Result<()> {
+        self.unused(folders)?.iter().try_for_each(|path| Ok(atomic::remove_file(path)?))
+    }
+}

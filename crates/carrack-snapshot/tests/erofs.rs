@@ -1,0 +1,173 @@
+//! The erofs store: what is its own (merged images, shared mounts, links between layers, crashes).
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use carrack_content::ContentStore;
+use carrack_layer::tar::{Entry, EntryKind};
+use carrack_oci::ChainId;
+use carrack_snapshot::suite::{entry, layer};
+use carrack_snapshot::{
+    ErofsSnapshotter, Holds, Kept, LayerUnpacker, Lower, Mount, SnapshotKey, Snapshots, Snapshotter,
+};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    content: ContentStore,
+    store: ErofsSnapshotter,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let content = ContentStore::open(&folder.path().join("content")).unwrap();
+    let (root, shares) = (folder.path().join("erofs"), folder.path().join("shares"));
+    let store = ErofsSnapshotter::open(&root, &content, Some(&shares)).unwrap();
+    Fixture { folder, content, store }
+}
+
+fn add(store: &ErofsSnapshotter, parent: Option<&ChainId>, entries: &[Entry]) -> ChainId {
+    let bytes = layer(entries);
+    let unpacked = store.unpack(&SnapshotKey::unique("layer"), &mut bytes.as_slice(), None).unwrap();
+    let id = ChainId::child(parent, unpacked.diff_id());
+    store.stack(unpacked, parent, &id).unwrap();
+    id
+}
+
+fn count(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
+
+fn images(mount: &Mount) -> usize {
+    match mount {
+        Mount::Overlay { lowers, .. } => {
+            lowers.iter().filter(|lower| matches!(lower, Lower::Image(_))).count()
+        }
+        Mount::Image(_) => 1,
+        Mount::Bind { .. } => 0,
+    }
+}
+
+#[test]
+fn a_sealed_stack_is_one_image_and_more_layers_stand_on_it() {
+    let Fixture { folder, store, .. } = fixture();
+    let base = add(&store, None, &[entry("base")]);
+    let top = add(&store, Some(&base), &[entry("top")]);
+    assert_eq!(images(&store.prepare(&SnapshotKey::unique("a"), Some(&top)).unwrap()), 2);
+    store.seal(&top).unwrap();
+    assert_eq!(images(&store.prepare(&SnapshotKey::unique("a"), Some(&top)).unwrap()), 1);
+    let mut parent = top;
+    for number in 1..=10 {
+        parent = add(&store, Some(&parent), &[entry(&format!("more-{number}"))]);
+        let mount = store.prepare(&SnapshotKey::unique("a"), Some(&parent)).unwrap();
+        let expected = if number <= 8 { number + 1 } else { 1 + (number - 9) };
+        assert_eq!(images(&mount), expected, "{number} layers on a merged image");
+        let root = mount.open_root().unwrap();
+        assert!(root.metadata("base").unwrap().is_some());
+        assert!(root.metadata(format!("more-{number}")).unwrap().is_some());
+    }
+    assert_eq!(count(&folder.path().join("erofs/merged")), 2);
+    store.collect(&Kept::default()).unwrap();
+    for left in ["merged", "layers", "committed", "active", "staging"] {
+        assert_eq!(count(&folder.path().join("erofs").join(left)), 0, "{left}");
+    }
+}
+
+#[test]
+fn a_link_to_a_file_of_a_lower_layer_is_that_file() {
+    let Fixture { store, .. } = fixture();
+    let base = add(&store, None, &[entry("dir/"), entry("dir/file")]);
+    let kind = EntryKind::Hardlink { target: "dir/file".into() };
+    let top = add(&store, Some(&base), &[Entry { kind, size_bytes: 0, ..entry("link") }]);
+    let root = store.prepare(&SnapshotKey::unique("a"), Some(&top)).unwrap().open_root().unwrap();
+    let (file, link) = (root.metadata("dir/file").unwrap().unwrap(), root.metadata("link").unwrap().unwrap());
+    assert_eq!((file.inode.1, file.links), (link.inode.1, 2));
+    assert_eq!(root.read_small("link", 100).unwrap().unwrap(), b"dir/file");
+}
+
+#[test]
+fn processes_that_stay_share_one_mount_of_an_image() {
+    let Fixture { folder, store, .. } = fixture();
+    let base = add(&store, None, &[entry("file")]);
+    let view = store.view(&SnapshotKey::unique("view"), &base).unwrap();
+    let device = |mount: &Mount| rustix::fs::fstat(mount.open().unwrap().as_fd()).unwrap().st_dev;
+    assert_ne!(device(&view), device(&view), "nobody holds one: each is new");
+    let mut holds = Holds::default();
+    let held = view.open_held(&mut holds).unwrap();
+    let expected = rustix::fs::fstat(&held).unwrap().st_dev;
+    drop(held);
+    assert_eq!(device(&view), expected);
+    let mut others = Holds::default();
+    let other = view.open_held(&mut others).unwrap();
+    drop(holds);
+    assert_eq!(device(&view), expected, "the other still holds it");
+    drop((others, other));
+    assert_ne!(device(&view), expected);
+    assert_eq!(count(&folder.path().join("shares")), 1, "the lock is all that is left");
+}
+
+#[test]
+fn announcements_of_the_dead_are_removed_and_lies_are_not_believed() {
+    let Fixture { folder, store, .. } = fixture();
+    let base = add(&store, None, &[entry("file")]);
+    let view = store.view(&SnapshotKey::unique("view"), &base).unwrap();
+    let Mount::Image(image) = &view else { panic!("a view of one layer is its image: {view:?}") };
+    let shares = image.shares.clone().unwrap();
+    fs::create_dir_all(&shares).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let boot = boot.split('-').next().unwrap();
+    let pid = std::process::id();
+    for name in [format!("{pid}-1-{boot}-0"), format!("999999999-1-{boot}-5"), "nonsense".to_owned()] {
+        fs::write(shares.join(name), "").unwrap();
+    }
+    assert!(view.open_root().unwrap().metadata("file").unwrap().is_some());
+    assert_eq!(count(&shares), 0);
+    assert!(folder.path().join("shares").is_dir());
+}
+
+#[test]
+fn an_index_that_is_lost_is_made_again_from_the_tar() {
+    let Fixture { folder, store, content } = fixture();
+    let base = add(&store, None, &[entry("file")]);
+    let indexes = folder.path().join("erofs/layers");
+    for index in fs::read_dir(&indexes).unwrap() {
+        fs::remove_dir_all(index.unwrap().path()).unwrap();
+    }
+    let root = store.prepare(&SnapshotKey::unique("a"), Some(&base)).unwrap().open_root().unwrap();
+    assert_eq!(root.read_small("file", 100).unwrap().unwrap(), b"file");
+    assert_eq!(count(&indexes), 1);
+    assert_eq!(store.tars_of(&base).unwrap().len(), 1);
+    assert_eq!(content.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_record_that_a_loss_of_power_emptied_makes_room() {
+    let Fixture { folder, store, .. } = fixture();
+    let base = add(&store, None, &[entry("file")]);
+    for record in fs::read_dir(folder.path().join("erofs/committed")).unwrap() {
+        fs::write(record.unwrap().path().join("record.json"), "").unwrap();
+    }
+    assert!(!store.contains(&base).unwrap());
+    assert!(store.list().unwrap().is_empty());
+    assert_eq!(add(&store, None, &[entry("file")]), base);
+    assert!(store.contains(&base).unwrap());
+}
+
+#[test]
+fn four_layers_at_once_are_indexed_one_after_the_other() {
+    let Fixture { store, .. } = fixture();
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let add = |number: usize| {
+            let entries: Vec<_> =
+                (0..2000).map(|file| entry(&format!("layer-{number}/file-{file}"))).collect();
+            add(&store, None, &entries)
+        };
+        let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || add(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (number, id) in ids.iter().enumerate() {
+        let root = store.prepare(&SnapshotKey::unique("a"), Some(id)).unwrap().open_root().unwrap();
+        let path = format!("layer-{number}/file-1999");
+        assert_eq!(root.read_small(&path, 100).unwrap().unwrap(), path.as_bytes());
+    }
+}
