@@ -161,11 +161,17 @@ impl Reference {
         text
     }
 
-    /// The short form of the repository alone.
+    /// The short form of the repository alone; the full one where the short one would mean another repository.
     pub fn familiar_repository(&self) -> String {
         let Repository { registry, path } = &self.repository;
+        let short = path.strip_prefix(DEFAULT_NAMESPACE).unwrap_or(path);
+        let reads_back =
+            |text: &&str| text.parse::<Self>().is_ok_and(|read| read.repository == self.repository);
         match registry.as_str() {
-            DEFAULT_REGISTRY => path.strip_prefix(DEFAULT_NAMESPACE).unwrap_or(path).to_owned(),
+            DEFAULT_REGISTRY => {
+                let text = [short, path].into_iter().find(reads_back);
+                text.map_or_else(|| self.repository.to_string(), str::to_owned)
+            }
             _ => self.repository.to_string(),
         }
     }
@@ -320,6 +326,8 @@ mod tests {
             ("app:1.2", "docker.io/library/app:1.2", "app:1.2"),
             ("team/app", "docker.io/team/app:latest", "team/app:latest"),
             ("index.docker.io/app", "docker.io/library/app:latest", "app:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
             ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
             ("localhost:5000/app", "localhost:5000/app:latest", "localhost:5000/app:latest"),
             ("127.0.0.1:5000/a/b:t", "127.0.0.1:5000/a/b:t", "127.0.0.1:5000/a/b:t"),
