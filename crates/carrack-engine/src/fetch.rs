@@ -108,8 +108,9 @@ impl Engine {
         });
         fetched?;
         // The digest is the first to be told: wrong bytes do not inflate either. Right ones are kept when they are still
-        // needed.
-        match is_seen && unpacked.is_ok() && self.snapshots.needs_tars() {
+        // needed, or when nobody else may have them later: only a registry can be asked again.
+        let is_spare = self.snapshots.needs_tars() && origin.repository().is_some();
+        match is_seen && unpacked.is_ok() && is_spare {
             true => ingest.finish()?,
             false => ingest.commit()?,
         }
