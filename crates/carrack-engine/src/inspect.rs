@@ -13,8 +13,6 @@ use crate::{Engine, Result};
 
 /// Docker's "never".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
-/// How layers become a filesystem.
-const STORAGE_DRIVER: &str = "overlay";
 
 impl Engine {
     /// `docker image inspect` of the image that `name` names.
@@ -23,7 +21,10 @@ impl Engine {
         let image = Image::load(&self.content, &found.record.manifest)?;
         let config = self.content.read(image.id())?;
         let legacy = serde_json::from_slice(&config).unwrap_or_default();
-        Ok(image_json(&found, &image, &legacy))
+        let mut value = image_json(&found, &image, &legacy);
+        // As Docker's containerd store: how layers are put together is the store's own affair.
+        value["GraphDriver"] = json!({"Name": self.driver.driver.name(), "Data": null});
+        Ok(value)
     }
 
     /// `docker container inspect` of the container that `text` names.
@@ -52,7 +53,7 @@ impl Engine {
             "LogPath": self.containers.log_path(&record.id).display().to_string(),
             "Name": format!("/{}", record.name),
             "RestartCount": 0,
-            "Driver": STORAGE_DRIVER,
+            "Driver": self.driver.driver.name(),
             "Platform": "linux",
             "HostConfig": self.host_json(&record.host),
             "Mounts": mounts_json(&record.host),
@@ -131,8 +132,7 @@ fn image_json(found: &Found, image: &Image, legacy: &LegacyConfig) -> Value {
         "Os": config.os,
         "Size": record.size_bytes,
         "VirtualSize": record.size_bytes,
-        // As Docker's containerd store: how layers are put together is the store's own affair.
-        "GraphDriver": {"Name": STORAGE_DRIVER, "Data": null},
+        "GraphDriver": null,
         "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
         "Metadata": {"LastTagTime": last_tag.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string())},
         "Descriptor": record.target,
