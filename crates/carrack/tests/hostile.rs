@@ -119,7 +119,7 @@ fn store_with_canary() -> Store {
 #[track_caller]
 fn assert_no_trace_outside(store: &Store) {
     assert_eq!(fs::read_to_string(store.path().join("outside/canary")).unwrap(), CANARY);
-    let own = ["root", "run", "home", "layout"].map(|name| store.path().join(name));
+    let own = ["root", "run", "home", "layout", "registries.conf"].map(|name| store.path().join(name));
     let mut strays = files_below(store.path());
     strays.retain(|path| !own.iter().any(|own| path.starts_with(own)));
     assert_eq!(strays, [store.path().join("outside/canary")]);
