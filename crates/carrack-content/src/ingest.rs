@@ -117,6 +117,13 @@ impl Ingest {
         self.remove_lock(lock)
     }
 
+    /// Throws away what is written: it is not needed.
+    pub fn discard(mut self) -> Result<()> {
+        let Some(partial) = self.partial.take() else { return Ok(()) };
+        atomic::remove_file(&self.path)?;
+        self.remove_lock(partial.lock)
+    }
+
     /// Wrong bytes are thrown away, too few are kept.
     fn check(&self, partial: Partial) -> Result<Lock> {
         if partial.offset < self.size_bytes {

@@ -89,7 +89,7 @@ impl Engine {
         let mut ingest = self.content.ingest(&layer.descriptor)?;
         // Whoever had it until now may have completed the layer.
         if ingest.is_complete() || self.has_layer(&layer.descriptor.digest, &layer.diff_id)? {
-            drop(ingest);
+            ingest.discard()?;
             return self.unpack_layer(&layer.descriptor.digest, &layer.diff_id);
         }
         if !origin.resumes() {
@@ -108,9 +108,11 @@ impl Engine {
         });
         fetched?;
         // The digest is the first to be told: wrong bytes do not inflate either. Right ones are kept when they are still
-        // needed, or when nobody else may have them later: only a registry can be asked again.
-        let is_spare = self.snapshots.needs_tars() && origin.repository().is_some();
-        match is_seen && unpacked.is_ok() && is_spare {
+        // needed.
+        let is_done = is_seen && unpacked.is_ok() && self.snapshots.needs_tars();
+        // A registry can be asked for the exact bytes again, a layout or archive may be gone tomorrow.
+        let is_tar = layer.descriptor.digest == layer.diff_id.0;
+        match is_done && (origin.resumes() || is_tar) {
             true => ingest.finish()?,
             false => ingest.commit()?,
         }

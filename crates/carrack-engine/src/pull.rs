@@ -167,9 +167,6 @@ impl Engine {
 
     /// Puts unpacked layers on each other in their order, then makes all of it durable.
     pub(crate) fn stack_layers(&self, image: &Image, mut unpacked: Vec<(usize, Unpacked)>) -> Result<()> {
-        if unpacked.is_empty() {
-            return Ok(());
-        }
         unpacked.sort_by_key(|(position, _)| *position);
         let layers = image.layers();
         for (position, layer) in unpacked {

@@ -3,7 +3,7 @@
 //! Invariant: a reference by digest whose image is here never asks the network, whatever the policy.
 
 use carrack_image::ImageRecord;
-use carrack_oci::{Platform, Reference};
+use carrack_oci::{Digest, Platform, Reference};
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer};
@@ -45,6 +45,8 @@ impl Engine {
             (Some(record), _) if names_digest(name) => keep(record),
             (Some(record), PullPolicy::Missing | PullPolicy::Never) => keep(record),
             (None, PullPolicy::Never) => Err(self.not_here(name, platform)),
+            // No registry knows images by their IDs.
+            (None, _) if name.parse::<Digest>().is_ok() => Err(self.not_here(name, platform)),
             (None, _) => {
                 if policy == PullPolicy::Missing {
                     observer(Event::Status(&format!("Unable to find image '{}' locally", with_tag(name))));

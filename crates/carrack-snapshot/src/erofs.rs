@@ -206,15 +206,17 @@ impl Snapshots for ErofsSnapshotter {
     }
 
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf> {
-        let mut paths = vec![self.folders.path(snapshot)];
+        let folder = self.folders.path(snapshot);
+        let mut others = Vec::new();
         if let SnapshotName::Committed(id) = snapshot {
-            paths.push(self.stacks.path(id));
+            others.push(self.stacks.path(id));
             let layer =
-                Record::read(&paths[0]).ok().flatten().and_then(|record| record.layers.first().cloned());
-            paths.extend(layer.map(|layer| self.layers.path(&layer)));
+                Record::read(&folder).ok().flatten().and_then(|record| record.layers.first().cloned());
+            others.extend(layer.map(|layer| self.layers.path(&layer)));
         }
-        paths.retain(|path| path.exists());
-        paths
+        others.retain(|path| path.exists());
+        others.insert(0, folder);
+        others
     }
 }
 

@@ -138,9 +138,12 @@ fn parts(name: &str) -> Option<(i32, u64, &str, i32)> {
     Some((pid.parse().ok()?, start.parse().ok()?, boot, number.parse().ok()?))
 }
 
+/// Whether the process lives and still has the descriptor; one that was killed and not reaped yet has none.
 fn is_alive(name: &str, boot_id: &str) -> bool {
-    parts(name).is_some_and(|(pid, start, boot, _)| {
-        boot == boot_id && process::start_time_ticks(pid).is_ok_and(|found| found == start)
+    parts(name).is_some_and(|(pid, start, boot, number)| {
+        boot == boot_id
+            && process::start_time_ticks(pid).is_ok_and(|found| found == start)
+            && fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok()
     })
 }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use carrack_oci::ChainId;
-use carrack_sys::atomic;
+use carrack_sys::atomic::{self, Durability};
 
 use super::layers::{self, Layers};
 use crate::folders::{Folders, file_name, files_of, folder_names, parse_file_name};
@@ -16,6 +16,8 @@ use crate::{ImageMount, Lower, Mount, Result};
 /// As many layers are stacked on a merged image before they are merged with it: more would make lookups slower, fewer
 /// would make every step of a build write an index of the whole.
 const MAX_STACKED: usize = 8;
+/// The end of the name of a file that stands in for a merged image that cannot be made.
+const REFUSED: &str = ".too-large";
 
 /// The merged images of a store.
 #[derive(Debug)]
@@ -99,6 +101,9 @@ impl Stacks {
         if is_one || self.path(top).exists() {
             return Ok(true);
         }
+        if self.refused_path(top).exists() {
+            return Ok(false);
+        }
         let visible = &record.layers[..stack.len()];
         for layer in visible {
             layers.ensure(layer, folders)?;
@@ -107,6 +112,8 @@ impl Stacks {
         let file = staged.path.join("merged");
         let indexes: Vec<_> = visible.iter().rev().map(|layer| layers.index(layer)).collect();
         if !layers::merge(&indexes, &file)? {
+            // Nobody shall try again for each container: it takes seconds.
+            atomic::write(&self.refused_path(top), b"", 0o600, Durability::Volatile)?;
             return Ok(false);
         }
         atomic::rename_durably(&file, &self.path(top))?;
@@ -141,7 +148,8 @@ impl Stacks {
     pub fn unused(&self, folders: &Folders) -> Result<Vec<PathBuf>> {
         let mut unused = Vec::new();
         for name in folder_names(&self.folder)? {
-            let is_used = match parse_file_name(&name).map(ChainId) {
+            let chain = name.strip_suffix(REFUSED).unwrap_or(&name);
+            let is_used = match parse_file_name(chain).map(ChainId) {
                 Some(id) => folders.contains(&id)?,
                 None => false,
             };
@@ -152,8 +160,14 @@ impl Stacks {
         Ok(unused)
     }
 
+    /// An empty file that says that the stack is too large to be merged.
+    fn refused_path(&self, id: &ChainId) -> PathBuf {
+        self.folder.join(format!("{}{REFUSED}", file_name(&id.0)))
+    }
+
     /// Removes the merged image of a snapshot, if there is one.
     pub fn remove(&self, id: &ChainId) -> Result<()> {
+        atomic::remove_file(&self.refused_path(id))?;
         Ok(atomic::remove_file(&self.path(id))?)
     }
 

@@ -55,7 +55,7 @@ pub struct Unmount {
 impl Command for Unmount {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        if self.all == !self.images.is_empty() {
+        if self.all != self.images.is_empty() {
             return Err(Failure::message("expected names of images, or --all"));
         }
         let mut images = self.images;
