@@ -227,7 +227,8 @@ impl Engine {
             let record = container.record;
             // One that has been removed meanwhile has no snapshot any more, and that is no damage.
             let name = SnapshotName::Key(SnapshotKey::new(&record.snapshot)?);
-            let is_there = self.snapshots.paths(&name).iter().all(|path| path.exists());
+            let paths = self.snapshots.paths(&name);
+            let is_there = !paths.is_empty() && paths.iter().all(|path| path.exists());
             if !is_there && self.containers.get(&record.id).is_ok() {
                 let object = format!("container {}", record.name);
                 report.add(object, "its snapshot is not in the store", Damage::Container(record.id));

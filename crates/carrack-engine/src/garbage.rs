@@ -89,7 +89,11 @@ impl Engine {
         let kept = self.kept_snapshots()?;
         marked.blobs.extend(kept.values().map(|layer| layer.0.clone()));
         let mut tops: BTreeSet<ChainId> = kept.into_keys().collect();
-        let keys = self.containers.list()?.into_iter().map(|container| container.record.snapshot.parse());
+        let scan = self.containers.scan()?;
+        // What cannot be read is no reason to throw away what a container has written.
+        let damaged = scan.damaged.into_iter().map(|(id, _)| format!("container-{id}").parse());
+        let sound = scan.containers.into_iter().map(|container| container.record.snapshot.parse());
+        let keys = sound.chain(damaged);
         marked.snapshots.keys = keys.collect::<Result<_, KeyError>>()?;
         for record in self.images.list()? {
             marked.blobs.extend(reachable_blobs(&self.content, &record)?);

@@ -137,7 +137,12 @@ fn assert_recovers(operation: &Operation, store: &Store, expected_files: usize, 
     ids.extend(sandboxes(store));
     assert_nothing_runs(store, &ids);
     store.carrack(["system", "prune", "--force"]).success();
-    assert_eq!(count_files(store), expected_files, "{when}: {:#?}", super::files_below(&store.root()));
+    let files = count_files(store);
+    assert!(
+        files <= expected_files,
+        "{when}: {files} > {expected_files}: {:#?}",
+        super::files_below(&store.root())
+    );
     assert_whole(store, when);
 }
 

@@ -30,7 +30,7 @@ fn command(store: &Store, random: u64) -> Vec<String> {
     match random % 16 {
         0..4 => words(&["pull", "--quiet", &layout]),
         4..7 => words(&["run", "--rm", "--pull", "never", "--network", "none", id, "cat", "/own", "/shared"]),
-        7 => words(&["create", "--network", "none", id, "true"]),
+        7 => words(&["create", "--pull", "never", "--network", "none", id, "true"]),
         8..10 => words(&["tag", id, &name]),
         10 => words(&["untag", &name]),
         11 => words(&["rmi", &name]),
