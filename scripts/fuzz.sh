@@ -46,7 +46,7 @@ for target; do [ ! -d "fuzz/seeds/$target" ] || cp fuzz/seeds/"$target"/* "$seed
 # As many at once as there are processors.
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I TARGET sh -c '
     log=$1/TARGET.log
-    if "$2/TARGET" -max_total_time="$3" -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=128 -max_len=65536 \
+    if "$2/TARGET" -seed=1 -max_total_time="$3" -timeout=25 -rss_limit_mb=512 -malloc_limit_mb=128 -max_len=65536 \
         -artifact_prefix=fuzz/artifacts/TARGET/ -print_final_stats=1 "fuzz/corpus/TARGET" "$1/TARGET" > "$log" 2>&1; then
         echo "fuzz: TARGET: $(sed -n "s/^stat::number_of_executed_units: *//p" "$log") runs, nothing found"
     else
