@@ -151,8 +151,13 @@ fn system_group() -> Vec<Entry> {
     commands::SYSTEM.to_vec()
 }
 
-/// The whole command line, for parsing, help, completion and manual pages.
+/// The whole command line, for help, completion and manual pages.
 pub fn parser() -> clap::Command {
+    parser_of(&|_| true)
+}
+
+/// A parser that knows the commands and groups which `is_wanted` picks.
+fn parser_of(is_wanted: &dyn Fn(&str) -> bool) -> clap::Command {
     // The text comes last: the globals' own doc comment would take its place.
     let mut command = Globals::augment_args(clap::Command::new("carrack"))
         .about("Builds, stores, moves, serves and runs container images: one binary, no daemon")
@@ -160,18 +165,26 @@ pub fn parser() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
-    for entry in commands::ALL {
+    for entry in commands::ALL.iter().filter(|entry| is_wanted(entry.name)) {
         command = command.subcommand(entry.parser());
     }
-    for group in &GROUPS {
+    for group in GROUPS.iter().filter(|group| is_wanted(group.name)) {
         command = command.subcommand(clap::Command::new(group.name).about(group.about).defer(group.augment));
     }
     command
 }
 
+/// Parses the command line. Dozens of commands take longer to list than most take to run, so only those are known at
+/// first whose names occur in it; where that fails, help and errors come from the parser that knows all.
+fn parse(arguments: &[OsString]) -> std::result::Result<ArgMatches, clap::Error> {
+    let occurs = |name: &str| arguments.iter().any(|argument| argument == name);
+    let matches = parser_of(&occurs).try_get_matches_from(arguments);
+    matches.or_else(|_| parser().try_get_matches_from(arguments))
+}
+
 /// Parses and runs; returns the exit code of the process.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let matches = match parser().try_get_matches_from(arguments) {
+    let matches = match parse(&arguments) {
         Ok(matches) => matches,
         Err(error) => {
             let code = if error.use_stderr() { USAGE_EXIT_CODE } else { 0 };
