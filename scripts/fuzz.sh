@@ -28,19 +28,22 @@ printf '[{"Config":"c.json","RepoTags":["app:1"],"Layers":["l.tar"]}]' > "$seeds
 cp fuzz/seeds/documents/config "$seeds/tree/c.json"
 ln -s oci-layout "$seeds/tree/link"
 ln "$seeds/tree/oci-layout" "$seeds/tree/hard"
-for format in ustar pax gnu; do
+# The same bytes each time: with a fixed seed, a run is much the same as the one before on any machine.
+same="--sort=name --mtime=@1.5 --owner=0 --group=0 --numeric-owner"
+for format in "ustar" "pax --pax-option=delete=atime,delete=ctime" "gnu"; do
     for target in tar_reader archive_reader compression index_writer; do
         [ -d "$seeds/$target" ] || continue
-        tar --format=$format -C "$seeds/tree" -cf "$seeds/$target/$format.tar" .
+        # shellcheck disable=SC2086 # options
+        tar $same --format=$format -C "$seeds/tree" -cf "$seeds/$target/${format%% *}.tar" .
     done
 done
 if [ -d "$seeds/compression" ]; then
     for tool in gzip zstd bzip2 xz; do
-        ! command -v $tool >/dev/null || $tool -c "$seeds/compression/ustar.tar" > "$seeds/compression/$tool"
+        ! command -v $tool >/dev/null || $tool -c < "$seeds/compression/ustar.tar" > "$seeds/compression/$tool"
     done
 fi
 for target; do [ ! -d "fuzz/seeds/$target" ] || cp fuzz/seeds/"$target"/* "$seeds/$target"; done
-[ ! -d "$seeds/dockerfile" ] || find crates/carrack-dockerfile/tests/golden -type f -size -16k | head -50 |
+[ ! -d "$seeds/dockerfile" ] || find crates/carrack-dockerfile/tests/golden -type f -size -16k | sort | head -50 |
     while read -r file; do cp "$file" "$seeds/dockerfile/$(basename "$file")"; done
 
 # As many at once as there are processors.

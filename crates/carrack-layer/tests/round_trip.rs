@@ -83,6 +83,21 @@ fn read_back(tar: &[u8]) -> Vec<Entry> {
     std::iter::from_fn(|| reader.next_entry().unwrap()).collect()
 }
 
+#[test]
+fn a_folder_without_a_name_keeps_having_none() {
+    let root = Entry {
+        path: PathBuf::new(),
+        kind: EntryKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        size_bytes: 0,
+        xattrs: Vec::new(),
+    };
+    assert_eq!(read_back(&written(std::slice::from_ref(&root))), [root]);
+}
+
 fn diff_of(root: &Root) -> Vec<u8> {
     let mut tar = Vec::new();
     diff(root, &DiffOptions::default(), &mut tar).unwrap();

@@ -75,10 +75,10 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// The name as it is stored: a folder's ends with `/`.
+/// The name as it is stored: a folder's ends with `/`. An empty one, the root's, stays: `/` would be another name.
 fn stored_name(entry: &Entry) -> Vec<u8> {
     let mut name = entry.path.as_os_str().as_bytes().to_vec();
-    if entry.kind == EntryKind::Directory && !name.ends_with(b"/") {
+    if entry.kind == EntryKind::Directory && !name.is_empty() && !name.ends_with(b"/") {
         name.push(b'/');
     }
     name
