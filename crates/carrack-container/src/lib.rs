@@ -44,7 +44,8 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerRecord, HostSettings, NetworkMode, PortBinding, Program, Protocol, TmpfsMount, Ulimit,
+    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountSettings, NetworkMode, PortBinding, Program,
+    Protocol, Resources, SecuritySettings, TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use carrack_container::{
     ContainerId, ContainerRecord, ContainerState, ContainerStore, Effect, Error, Exit, HostSettings,
-    ProcessId, Program, Status,
+    ProcessId, Program, Resources, Status,
 };
 use carrack_oci::Digest;
 use jiff::Timestamp;
@@ -52,7 +52,10 @@ fn record(name: &str) -> ContainerRecord {
         image_id: Digest::of(b"config"),
         snapshot: format!("container-{name}"),
         program: Program { command: vec!["sleep".into(), "1".into()], tty: true, ..Program::default() },
-        host: HostSettings { memory_bytes: Some(1 << 30), ..HostSettings::default() },
+        host: HostSettings {
+            resources: Resources { memory_bytes: Some(1 << 30), ..Resources::default() },
+            ..HostSettings::default()
+        },
         labels: [("a".to_owned(), "b".to_owned())].into(),
     }
 }

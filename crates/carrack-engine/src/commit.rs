@@ -153,8 +153,8 @@ impl Engine {
     ) -> Result<BTreeSet<PathBuf>> {
         let merged = self.open_merged(container)?;
         let host = &container.record.host;
-        let binds = host.binds.iter().map(|bind| bind.destination.as_path());
-        let tmpfs = host.tmpfs.iter().map(|mount| mount.destination.as_path());
+        let binds = host.mounts.binds.iter().map(|bind| bind.destination.as_path());
+        let tmpfs = host.mounts.tmpfs.iter().map(|mount| mount.destination.as_path());
         let wanted = mount_points::wanted(binds.chain(tmpfs));
         let Some(chain) = base.chain_id() else { return made(&wanted, None, &merged, squash) };
         self.ensure_image(base)?;
@@ -262,7 +262,8 @@ fn committed_config(
     let program = &record.program;
     let words = |words: &Vec<String>| Some(words.clone()).filter(|words| !words.is_empty());
     let mut exposed = base.config.exposed_ports.clone().unwrap_or_default();
-    exposed.extend(record.host.ports.iter().map(|port| (ports::container_side(port), Empty::default())));
+    exposed
+        .extend(record.host.network.ports.iter().map(|port| (ports::container_side(port), Empty::default())));
     let mut config = base.clone();
     config.author = None;
     config.config = ContainerConfig {

@@ -102,10 +102,12 @@ impl Engine {
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
-        if host.memory_swap_bytes.is_some() && host.memory_bytes.is_none() {
+        if host.resources.memory_swap_bytes.is_some() && host.resources.memory_bytes.is_none() {
             return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
         }
-        if !host.ports.is_empty() && matches!(host.network, NetworkMode::None | NetworkMode::Container(_)) {
+        if !host.network.ports.is_empty()
+            && matches!(host.network.mode, NetworkMode::None | NetworkMode::Container(_))
+        {
             return Err(Error::refused(
                 "cannot publish a port without a network of its own",
                 "use --network bridge",

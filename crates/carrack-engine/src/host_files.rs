@@ -25,12 +25,19 @@ pub(crate) struct HostFiles<'a> {
 impl HostFiles<'_> {
     /// Writes the files into `folder`; returns how they are to be bound.
     pub(crate) fn write(&self, folder: &Path) -> Result<Vec<Bind>> {
-        let shares_host = self.host.network == NetworkMode::Host;
+        let shares_host = self.host.network.mode == NetworkMode::Host;
         let resolver = resolver_of_host(shares_host)?;
         let files = [
             ("hostname", format!("{}\n", self.hostname)),
             ("hosts", self.hosts()?),
-            ("resolv.conf", if self.host.dns.is_empty() { resolver } else { name_servers(&self.host.dns) }),
+            (
+                "resolv.conf",
+                if self.host.network.dns.is_empty() {
+                    resolver
+                } else {
+                    name_servers(&self.host.network.dns)
+                },
+            ),
         ];
         let mut binds = Vec::with_capacity(files.len());
         for (name, text) in files {
@@ -40,7 +47,7 @@ impl HostFiles<'_> {
             fs::set_permissions(&source, Permissions::from_mode(0o644))
                 .during("change the mode of", &source)?;
             let destination = PathBuf::from("/etc").join(name);
-            binds.push(Bind { source, destination, read_only: self.host.read_only });
+            binds.push(Bind { source, destination, read_only: self.host.mounts.read_only });
         }
         Ok(binds)
     }
@@ -49,7 +56,7 @@ impl HostFiles<'_> {
         let mut text = String::from(
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
         );
-        for entry in &self.host.extra_hosts {
+        for entry in &self.host.network.extra_hosts {
             let (name, address) = entry.split_once(':').unwrap_or((entry, ""));
             let address: IpAddr = address.trim_matches(['[', ']']).parse().map_err(|_| {
                 Error::refused(
@@ -104,12 +111,16 @@ fn without_loopback(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use carrack_container::ContainerNetwork;
 
     #[test]
     fn hosts_have_the_container_and_what_the_user_adds() {
         let host = HostSettings {
-            extra_hosts: vec!["db:10.0.0.7".into(), "six:[fd00::1]".into()],
-            dns: vec!["9.9.9.9".parse().unwrap()],
+            network: ContainerNetwork {
+                extra_hosts: vec!["db:10.0.0.7".into(), "six:[fd00::1]".into()],
+                dns: vec!["9.9.9.9".parse().unwrap()],
+                ..ContainerNetwork::default()
+            },
             ..HostSettings::default()
         };
         let folder = tempfile::tempdir().unwrap();
@@ -120,7 +131,10 @@ mod tests {
         let hosts = read("hosts");
         assert!(hosts.contains("10.0.0.7\tdb\nfd00::1\tsix\n10.1.2.3\tweb\n"), "{hosts}");
         assert_eq!((read("resolv.conf"), read("hostname")), ("nameserver 9.9.9.9\n".into(), "web\n".into()));
-        let wrong = HostSettings { extra_hosts: vec!["db".into()], ..HostSettings::default() };
+        let wrong = HostSettings {
+            network: ContainerNetwork { extra_hosts: vec!["db".into()], ..ContainerNetwork::default() },
+            ..HostSettings::default()
+        };
         assert!(HostFiles { host: &wrong, ..files }.write(folder.path()).is_err());
     }
 

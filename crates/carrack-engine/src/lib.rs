@@ -69,7 +69,8 @@ pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, Container, ContainerId, HostSettings, NetworkMode, PortBinding, Status, TmpfsMount, Ulimit,
+    Bind, Container, ContainerId, ContainerNetwork, HostSettings, MountSettings, NetworkMode, PortBinding,
+    Resources, SecuritySettings, Status, TmpfsMount, Ulimit,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};

@@ -24,7 +24,7 @@ impl Engine {
 
     /// The ports that a container serves now, with those that were chosen for it.
     pub fn published_ports(&self, container: &Container) -> Result<Vec<PortBinding>> {
-        if container.record.host.ports.is_empty() || !container.state.status.is_active() {
+        if container.record.host.network.ports.is_empty() || !container.state.status.is_active() {
             return Ok(Vec::new());
         }
         let attachment = self.attachment(&container.record.id)?;

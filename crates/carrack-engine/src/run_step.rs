@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use carrack_build::{RunStep, StepMountKind, Stream, Workspace as _};
 use carrack_container::attach::{Client, Event, Peer};
 use carrack_container::monitor::Monitor;
-use carrack_container::{Bind, ContainerId, Effect, HostSettings, NetworkMode, Program, TmpfsMount};
+use carrack_container::{
+    Bind, ContainerId, ContainerNetwork, Effect, HostSettings, MountSettings, NetworkMode, Program,
+    TmpfsMount,
+};
 use carrack_dockerfile::RunNetwork;
 use carrack_snapshot::SnapshotKey;
 use carrack_sys::atomic::{self, Durability};
@@ -63,8 +66,11 @@ impl Engine {
                 ..Program::default()
             },
             host: HostSettings {
-                network: step_network(step.network, network),
-                tmpfs: mounts.tmpfs,
+                network: ContainerNetwork {
+                    mode: step_network(step.network, network),
+                    ..ContainerNetwork::default()
+                },
+                mounts: MountSettings { tmpfs: mounts.tmpfs, ..MountSettings::default() },
                 ..HostSettings::default()
             },
             files: mounts.files,

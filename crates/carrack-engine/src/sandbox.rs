@@ -100,7 +100,7 @@ impl Engine {
         init: &Init,
         announce: Announce<'_>,
     ) -> Result<Option<Attachment>> {
-        match host.network {
+        match host.network.mode {
             NetworkMode::Bridge => {}
             NetworkMode::None => {
                 carrack_network::loopback_up(init.network_namespace()?.as_fd())?;
@@ -110,7 +110,7 @@ impl Engine {
         }
         announce(&Effect::Network { attachment: id.into() })?;
         let netns = init.network_namespace()?;
-        let ports = crate::ports::to_published(&host.ports);
+        let ports = crate::ports::to_published(&host.network.ports);
         let state = self.network_state();
         let attachment = carrack_network::attach(&state, &self.bridge()?, id, netns.as_fd(), &ports)?;
         announce(&network_effect(&attachment))?;
@@ -127,7 +127,7 @@ pub(crate) fn user(rootfs: BorrowedFd<'_>, program: &Program, host: &HostSetting
 
 /// The host name in a sandbox: by default the short id, or the host's own together with its network.
 pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> String {
-    match (program.hostname.as_str(), &host.network) {
+    match (program.hostname.as_str(), &host.network.mode) {
         ("", NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         ("", _) => id[..12].to_owned(),
         (given, _) => given.to_owned(),
@@ -137,10 +137,10 @@ pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> Stri
 /// Refuses limits that the user asked for and this host cannot hold; carrack's own defaults may go without.
 fn check_limits(host: &HostSettings, unsupported: &[&str]) -> Result<()> {
     let asked = [
-        ("memory", host.memory_bytes.is_some()),
-        ("cpu", host.nano_cpus.is_some() || host.cpu_shares.is_some()),
-        ("cpuset", host.cpuset_cpus.is_some()),
-        ("pids", host.pids_limit.is_some_and(|limit| limit > 0)),
+        ("memory", host.resources.memory_bytes.is_some()),
+        ("cpu", host.resources.nano_cpus.is_some() || host.resources.cpu_shares.is_some()),
+        ("cpuset", host.resources.cpuset_cpus.is_some()),
+        ("pids", host.resources.pids_limit.is_some_and(|limit| limit > 0)),
     ];
     match asked.iter().find(|(controller, is_asked)| *is_asked && unsupported.contains(controller)) {
         None => Ok(()),

@@ -94,7 +94,7 @@ impl Ps {
             "Ports": ports,
             "Names": record.name.to_string(),
             "Labels": labels,
-            "Networks": network_text(&record.host.network),
+            "Networks": network_text(&record.host.network.mode),
         })
     }
 

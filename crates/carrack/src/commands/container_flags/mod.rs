@@ -2,19 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use carrack_engine::{
-    Bind, ContainerId, ContainerRequest, Engine, Event, HostSettings, NetworkMode, PortBinding, TmpfsMount,
-    Ulimit,
-};
+use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings};
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
 use super::pull_policy::Policy;
 use super::registry_flags::RegistryFlags;
 use crate::context::{self, Context};
-use crate::failure::{Failure, Result, invalid};
+use crate::failure::{Failure, Result};
 use crate::progress::Progress;
-use crate::units;
+
+mod mounts;
+mod network;
+mod resources;
+mod security;
+
+pub use network::network;
+
+use mounts::MountFlags;
+use network::NetworkFlags;
+use resources::ResourceFlags;
+use security::SecurityFlags;
 
 #[derive(Args)]
 pub struct ContainerFlags {
@@ -36,9 +44,6 @@ pub struct ContainerFlags {
     /// Read variables from a file
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Show a file or folder of the host in the container
-    #[arg(short, long, value_name = "SOURCE:DESTINATION[:ro]")]
-    volume: Vec<String>,
     /// Working folder
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -51,66 +56,15 @@ pub struct ContainerFlags {
     /// Program to run in place of the image's; a JSON list gives it fixed arguments
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Make the root filesystem read-only
-    #[arg(long)]
-    read_only: bool,
-    /// Mount an empty filesystem in memory
-    #[arg(long, value_name = "DIR[:OPTIONS]")]
-    tmpfs: Vec<String>,
-    /// Grant a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-    /// Take a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined or seccomp=FILE
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
-    /// Limit a resource of each process, as in nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    ulimit: Vec<String>,
     /// Run a small init as the first process, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
-    /// none, host or bridge
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge")]
-    network: String,
-    /// Publish a port of the container on the host
-    #[arg(short, long, value_name = "[ADDRESS:][HOST:]CONTAINER[/udp]")]
-    publish: Vec<String>,
-    /// Limit of memory, as in 512m
-    #[arg(short, long, value_name = "BYTES", value_parser = units::parse_bytes)]
-    memory: Option<u64>,
-    /// Limit of memory and swap together, as in 1g; -1 is unlimited
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    memory_swap: Option<String>,
-    /// Limit of CPU time, as a number of CPUs
-    #[arg(long, value_name = "NUMBER", value_parser = units::parse_cpus)]
-    cpus: Option<u64>,
-    /// Weight of CPU time under contention
-    #[arg(short, long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-    /// CPUs to run on, as in 0-2,5
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Limit of processes and threads; -1 is unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
-    /// Size of /dev/shm, as in 64m
-    #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
-    shm_size: Option<u64>,
     /// Set a kernel parameter of the container
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
     /// Add the user to a further group
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
-    /// Name server of the container
-    #[arg(long, value_name = "ADDRESS")]
-    dns: Vec<std::net::IpAddr>,
-    /// Add a line to /etc/hosts
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    add_host: Vec<String>,
     /// Label of the container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
@@ -129,6 +83,14 @@ pub struct ContainerFlags {
     /// Print nothing about pulling
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
+    mounts: MountFlags,
+    #[command(flatten)]
+    network: NetworkFlags,
+    #[command(flatten)]
+    security: SecurityFlags,
     #[command(flatten)]
     registry: RegistryFlags,
     /// Which image of an index, as in linux/arm64
@@ -205,29 +167,13 @@ impl ContainerFlags {
     }
 
     fn host_settings(&self) -> Result<HostSettings> {
-        let ports: Vec<Vec<PortBinding>> =
-            self.publish.iter().map(|text| carrack_engine::parse_ports(text)).collect::<Result<_, _>>()?;
         Ok(HostSettings {
-            memory_bytes: self.memory.filter(|bytes| *bytes > 0),
-            memory_swap_bytes: self.memory_swap.as_deref().map(memory_swap).transpose()?,
-            nano_cpus: self.cpus,
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            pids_limit: self.pids_limit,
-            network: network(&self.network)?,
-            ports: ports.concat(),
-            binds: self.volume.iter().map(|text| bind(text)).collect::<Result<_>>()?,
-            tmpfs: self.tmpfs.iter().map(|text| tmpfs(text)).collect::<Result<_>>()?,
-            read_only: self.read_only,
-            cap_add: self.cap_add.clone(),
-            cap_drop: self.cap_drop.clone(),
-            security_options: self.security_opt.clone(),
-            ulimits: self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_>>()?,
+            resources: self.resources.resources()?,
+            network: self.network.settings()?,
+            mounts: self.mounts.settings()?,
+            security: self.security.settings(),
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
             group_add: self.group_add.clone(),
-            shm_size_bytes: self.shm_size,
-            dns: self.dns.clone(),
-            extra_hosts: self.add_host.clone(),
             init: self.init,
             auto_remove: self.rm,
         })
@@ -270,83 +216,9 @@ fn entrypoint(text: &str) -> Vec<String> {
     }
 }
 
-fn memory_swap(text: &str) -> Result<i64> {
-    if text == "-1" {
-        return Ok(-1);
-    }
-    let bytes =
-        units::parse_bytes(text).map_err(|_| invalid("--memory-swap", text, "a size, as in 1g, or -1"))?;
-    Ok(i64::try_from(bytes).unwrap_or(-1))
-}
-
-pub fn network(text: &str) -> Result<NetworkMode> {
-    match text {
-        "bridge" | "default" => Ok(NetworkMode::Bridge),
-        "none" => Ok(NetworkMode::None),
-        "host" => Ok(NetworkMode::Host),
-        _ => Err(invalid("--network", text, "none, host or bridge")),
-    }
-}
-
-/// `SOURCE:DESTINATION[:ro]`
-fn bind(text: &str) -> Result<Bind> {
-    let wrong = |expected| invalid("--volume", text, expected);
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts[..] {
-        [source, destination] => (source, destination, ""),
-        [source, destination, options] => (source, destination, options),
-        _ => return Err(wrong("SOURCE:DESTINATION[:ro]")),
-    };
-    if !source.starts_with(['/', '.']) {
-        return Err(wrong("a source that is a path (named volumes are not supported)"));
-    }
-    if !destination.starts_with('/') {
-        return Err(wrong("a destination that is an absolute path"));
-    }
-    let mut read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            "rw" | "rprivate" | "rbind" => {}
-            _ => return Err(wrong("the options ro and rw")),
-        }
-    }
-    let source = std::path::absolute(source).map_err(|_| wrong("a source that is a path"))?;
-    Ok(Bind { source, destination: destination.into(), read_only })
-}
-
-/// `DIR[:OPTIONS]`
-fn tmpfs(text: &str) -> Result<TmpfsMount> {
-    let (destination, options) = text.split_once(':').unwrap_or((text, ""));
-    if !destination.starts_with('/') {
-        return Err(invalid("--tmpfs", text, "an absolute path"));
-    }
-    Ok(TmpfsMount { destination: destination.into(), options: options.to_owned() })
-}
-
-/// `NAME=SOFT[:HARD]`
-fn ulimit(text: &str) -> Result<Ulimit> {
-    let parse = || {
-        let (name, limits) = text.split_once('=')?;
-        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        let number = |text: &str| if text == "unlimited" { Some(-1) } else { text.parse().ok() };
-        Some(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
-    };
-    parse().ok_or_else(|| invalid("--ulimit", text, "NAME=SOFT[:HARD], as in nofile=1024:2048"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_binds_as_docker() {
-        let parsed = bind("/a:/b:ro").unwrap();
-        assert_eq!((parsed.source, parsed.read_only), (PathBuf::from("/a"), true));
-        for text in ["/a", "name:/b", "/a:b", "/a:/b:shared", "/a:/b:ro:x"] {
-            assert!(bind(text).is_err(), "{text:?} was accepted");
-        }
-    }
 
     #[test]
     fn an_entrypoint_is_a_word_or_a_list() {

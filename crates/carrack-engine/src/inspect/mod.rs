@@ -1,0 +1,132 @@
+//! Inspect: images and containers in the JSON that Docker prints, which scripts and the Docker API expect.
+
+use carrack_container::{Container, ContainerRecord, ContainerState, MountSettings, Program, Status};
+use carrack_image::Image;
+use carrack_network::Attachment;
+use serde_json::{Value, json};
+
+use crate::{Engine, Result};
+
+mod host;
+mod image;
+mod network;
+
+pub use network::network_text;
+
+/// Docker's "never".
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+impl Engine {
+    /// `docker image inspect` of the image that `name` names.
+    pub fn inspect_image(&self, name: &str) -> Result<Value> {
+        let found = self.images.find(name)?;
+        let image = Image::load(&self.content, &found.record.manifest)?;
+        let config = self.content.read(image.id())?;
+        let legacy = serde_json::from_slice(&config).unwrap_or_default();
+        let mut value = image::image_json(&found, &image, &legacy);
+        // As Docker's containerd store: how layers are put together is the store's own affair.
+        value["GraphDriver"] = json!({"Name": self.driver.driver.name(), "Data": null});
+        Ok(value)
+    }
+
+    /// `docker container inspect` of the container that `text` names.
+    pub fn inspect_container(&self, text: &str) -> Result<Value> {
+        self.recover()?;
+        let container = self.containers.find(text)?;
+        let attachment = self.attachment(&container.record.id)?;
+        Ok(self.container_json(&container, attachment.as_ref()))
+    }
+
+    fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
+        let Container { record, state } = container;
+        let folder = self.containers.folder(&record.id);
+        let in_folder = |name: &str| folder.join(name).display().to_string();
+        let mut argv = record.program.entrypoint.iter().chain(&record.program.command);
+        json!({
+            "Id": record.id.as_str(),
+            "Created": record.created.to_string(),
+            "Path": argv.next(),
+            "Args": argv.collect::<Vec<_>>(),
+            "State": state_json(state),
+            "Image": record.image_id.to_string(),
+            "ResolvConfPath": in_folder("resolv.conf"),
+            "HostnamePath": in_folder("hostname"),
+            "HostsPath": in_folder("hosts"),
+            "LogPath": self.containers.log_path(&record.id).display().to_string(),
+            "Name": format!("/{}", record.name),
+            "RestartCount": 0,
+            "Driver": self.driver.driver.name(),
+            "Platform": "linux",
+            "HostConfig": host::host_json(&record.host, &self.environment.settings.containers),
+            "Mounts": mounts_json(&record.host.mounts),
+            "Config": container_config_json(record),
+            "NetworkSettings": network::network_json(&record.host.network.mode, attachment),
+        })
+    }
+}
+
+fn state_json(state: &ContainerState) -> Value {
+    let time =
+        |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
+    json!({
+        "Status": status_text(state.status),
+        "Running": state.status == Status::Running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": state.oom_killed,
+        "Dead": false,
+        "Pid": state.init.as_ref().filter(|_| state.status == Status::Running).map_or(0, |init| init.pid),
+        "ExitCode": state.exit_code.unwrap_or(0),
+        "Error": state.error.clone().unwrap_or_default(),
+        "StartedAt": time(state.started_at),
+        "FinishedAt": time(state.finished_at),
+    })
+}
+
+/// The status in Docker's words; a container that is being made has not run yet.
+pub fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Created | Status::Creating => "created",
+        Status::Running => "running",
+        Status::Exited => "exited",
+        Status::Removing => "removing",
+    }
+}
+
+fn container_config_json(record: &ContainerRecord) -> Value {
+    let Program {
+        entrypoint, command, env, user, working_dir, hostname, tty, open_stdin, stdin_once, ..
+    } = &record.program;
+    let list = |words: &Vec<String>| if words.is_empty() { Value::Null } else { json!(words) };
+    json!({
+        "Hostname": if hostname.is_empty() { record.id.short() } else { hostname },
+        "User": user,
+        "Tty": tty,
+        "OpenStdin": open_stdin,
+        "StdinOnce": stdin_once,
+        "Env": env,
+        "Cmd": list(command),
+        "Image": record.image,
+        "WorkingDir": working_dir,
+        "Entrypoint": list(entrypoint),
+        "Labels": record.labels,
+        "StopSignal": record.program.stop_signal.as_deref().unwrap_or("SIGTERM"),
+        "StopTimeout": record.program.stop_timeout_seconds,
+    })
+}
+
+fn mounts_json(mounts: &MountSettings) -> Value {
+    let binds = mounts.binds.iter().map(|bind| {
+        json!({
+            "Type": "bind", "Source": bind.source, "Destination": bind.destination,
+            "Mode": if bind.read_only { "ro" } else { "" }, "RW": !bind.read_only, "Propagation": "rprivate",
+        })
+    });
+    let tmpfs = mounts.tmpfs.iter().map(|mount| {
+        json!({
+            "Type": "tmpfs", "Source": "", "Destination": mount.destination, "Mode": mount.options, "RW": true,
+            "Propagation": "",
+        })
+    });
+    Value::Array(binds.chain(tmpfs).collect())
+}

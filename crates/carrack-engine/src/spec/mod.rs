@@ -1,0 +1,143 @@
+//! The container spec: a pure merge of the program, the user's wishes and the defaults into an OCI runtime spec.
+
+use carrack_container::{Bind, HostSettings, Program};
+use carrack_runtime::{User, spec};
+use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
+
+use crate::Result;
+use crate::settings::ContainerSettings;
+
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+mod security;
+
+pub(crate) use process::exec_process;
+
+use process::ProcessInput;
+use security::Security;
+
+/// What a spec is made of.
+pub(crate) struct SpecInput<'a> {
+    pub program: &'a Program,
+    pub host: &'a HostSettings,
+    /// Who the program runs as, as found in the container's files.
+    pub user: &'a User,
+    pub hostname: &'a str,
+    /// Files and folders of the host, those of the user last.
+    pub binds: &'a [Bind],
+    pub settings: &'a ContainerSettings,
+}
+
+/// Makes the spec of a container.
+pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
+    let mut spec = spec::default_spec();
+    let security = Security::of(&input.host.security)?;
+    let SpecInput { program, host, user, hostname, .. } = *input;
+    spec.set_process(Some(process::process(&ProcessInput { program, host, user, hostname }, &security)?));
+    spec.set_mounts(Some(mounts::mounts(input, spec.mounts().clone().unwrap_or_default())));
+    if namespaces::has_own_name(input) {
+        spec.set_hostname(Some(input.hostname.to_owned()));
+    }
+    if let Some(root) = spec.root_mut() {
+        root.set_readonly(Some(input.host.mounts.read_only));
+    }
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    configure_linux(&mut linux, input, security.seccomp);
+    spec.set_linux(Some(linux));
+    Ok(spec)
+}
+
+/// The limits that the spec's cgroup is to have.
+pub(crate) fn limits(spec: &Spec) -> LinuxResources {
+    spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
+}
+
+fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) {
+    let namespaces = namespaces::namespaces(input, linux.namespaces().clone().unwrap_or_default());
+    let mut limits = linux.resources().clone().unwrap_or_default();
+    resources::configure(&mut limits, &input.host.resources, input.settings);
+    linux
+        .set_namespaces(Some(namespaces))
+        .set_resources(Some(limits))
+        .set_seccomp(seccomp)
+        .set_sysctl(Some(input.host.sysctls.clone().into_iter().collect()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carrack_container::{ContainerNetwork, NetworkMode, Resources, SecuritySettings, Ulimit};
+    use oci_spec::runtime::LinuxNamespaceType;
+
+    fn spec(program: &Program, host: &HostSettings) -> Result<Spec> {
+        let user = User { uid: 1001, gid: 0, groups: vec![], home: "/home/app".into() };
+        let settings = ContainerSettings::default();
+        container_spec(&SpecInput {
+            program,
+            host,
+            user: &user,
+            hostname: "web",
+            binds: &[],
+            settings: &settings,
+        })
+    }
+
+    #[test]
+    fn the_user_is_who_the_image_says_and_has_no_capability() {
+        let program =
+            Program { command: vec!["sh".into()], env: vec!["HOME=/x".into()], ..Program::default() };
+        let spec = spec(&program, &HostSettings::default()).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (1001, 0));
+        let env = process.env().as_ref().unwrap();
+        assert!(env.contains(&"HOME=/x".to_owned()) && env.contains(&"HOSTNAME=web".to_owned()), "{env:?}");
+        let sets = process.capabilities().as_ref().unwrap();
+        assert_eq!((sets.effective(), sets.bounding().as_ref().unwrap().len()), (&None, 11));
+    }
+
+    #[test]
+    fn limits_and_options() {
+        let host = HostSettings {
+            resources: Resources {
+                memory_bytes: Some(64 << 20),
+                nano_cpus: Some(1_500_000_000),
+                ..Resources::default()
+            },
+            security: SecuritySettings {
+                cap_drop: vec!["ALL".into()],
+                cap_add: vec!["net_admin".into(), "CAP_CHOWN".into()],
+                options: vec!["seccomp=unconfined".into(), "no-new-privileges".into()],
+            },
+            network: ContainerNetwork { mode: NetworkMode::Host, ..ContainerNetwork::default() },
+            ..HostSettings::default()
+        };
+        let spec = spec(&Program::default(), &host).unwrap();
+        let linux = spec.linux().as_ref().unwrap();
+        let limits = linux.resources().as_ref().unwrap();
+        let memory = limits.memory().as_ref().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(128 << 20)));
+        assert_eq!(limits.cpu().as_ref().unwrap().quota(), Some(150_000));
+        assert_eq!(limits.pids().as_ref().unwrap().limit(), 2048);
+        assert!(linux.seccomp().is_none());
+        let has_network =
+            |namespace: &oci_spec::runtime::LinuxNamespace| namespace.typ() == LinuxNamespaceType::Network;
+        assert!(!linux.namespaces().as_ref().unwrap().iter().any(has_network));
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.no_new_privileges(), Some(true));
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        let with = |change: fn(&mut HostSettings)| {
+            let mut host = HostSettings::default();
+            change(&mut host);
+            spec(&Program::default(), &host).is_err()
+        };
+        assert!(with(|host| host.security.cap_add = vec!["NOPE".into()]));
+        assert!(with(|host| host.security.options = vec!["apparmor=x".into()]));
+        assert!(with(|host| host.resources.ulimits = vec![Ulimit { name: "nope".into(), soft: 1, hard: 1 }]));
+    }
+}

@@ -1,0 +1,73 @@
+//! What the processes of a container may do: capabilities, system calls, new privileges.
+
+use carrack_container::SecuritySettings;
+use carrack_runtime::{capabilities, seccomp};
+use carrack_sys::atomic;
+use oci_spec::runtime::{Capability, LinuxSeccomp};
+
+use crate::{Error, Result};
+
+fn granted_capabilities(settings: &SecuritySettings) -> Result<Vec<Capability>> {
+    let mut granted = capabilities::DEFAULT.to_vec();
+    let has_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("all"));
+    if has_all(&settings.cap_add) {
+        granted = capabilities::ALL.to_vec();
+    }
+    if has_all(&settings.cap_drop) {
+        granted.clear();
+    }
+    for name in settings.cap_drop.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
+        let dropped = capability(name)?;
+        granted.retain(|known| *known != dropped);
+    }
+    for name in settings.cap_add.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
+        let added = capability(name)?;
+        if !granted.contains(&added) {
+            granted.push(added);
+        }
+    }
+    Ok(granted)
+}
+
+fn capability(name: &str) -> Result<Capability> {
+    capabilities::parse(name)
+        .ok_or_else(|| Error::refused(format!("unknown capability {name:?}"), "see capabilities(7)"))
+}
+
+/// What the user's flags mean.
+pub struct Security {
+    pub granted: Vec<Capability>,
+    pub no_new_privileges: bool,
+    pub seccomp: Option<LinuxSeccomp>,
+}
+
+impl Security {
+    pub fn of(settings: &SecuritySettings) -> Result<Self> {
+        let granted = granted_capabilities(settings)?;
+        let seccomp = Some(seccomp::default_profile(&granted));
+        let mut security = Self { granted, no_new_privileges: false, seccomp };
+        for option in &settings.options {
+            // Docker once separated the two by a colon.
+            let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+            match (key, value) {
+                ("no-new-privileges", "true" | "false") => security.no_new_privileges = value == "true",
+                ("seccomp", "unconfined") => security.seccomp = None,
+                ("seccomp", file) => security.seccomp = Some(read_profile(file)?),
+                _ => {
+                    let hint = "carrack knows no-new-privileges, seccomp=unconfined and seccomp=FILE";
+                    return Err(Error::refused(format!("unknown security option {option:?}"), hint));
+                }
+            }
+        }
+        Ok(security)
+    }
+}
+
+fn read_profile(file: &str) -> Result<LinuxSeccomp> {
+    let bytes = atomic::read(file.as_ref())?.ok_or_else(|| {
+        Error::refused(format!("there is no seccomp profile {file}"), "expected a JSON file")
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::refused(format!("invalid seccomp profile {file}: {error}"), "expected the OCI form")
+    })
+}

@@ -1,0 +1,28 @@
+//! Flags for what the processes of a container may do.
+
+use carrack_engine::SecuritySettings;
+use clap::Args;
+
+#[derive(Args)]
+pub struct SecurityFlags {
+    /// Grant a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Take a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=unconfined or seccomp=FILE
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+}
+
+impl SecurityFlags {
+    /// What is asked of the engine.
+    pub fn settings(&self) -> SecuritySettings {
+        SecuritySettings {
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            options: self.security_opt.clone(),
+        }
+    }
+}
