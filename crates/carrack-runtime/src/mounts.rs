@@ -103,7 +103,21 @@ impl PlannedMount {
 
     fn attach(&self, rootfs: &Rootfs, mount: &OwnedFd, kind: Kind) -> Result<()> {
         let target = rootfs.find_or_make(&self.destination, kind)?;
+        self.check_target(&target)?;
         Ok(attach(mount.as_fd(), target.as_fd())?)
+    }
+
+    /// A link of the image may lead into /proc, where the mount would take the place of files that the runtime and
+    /// the kernel's checks rely on (CVE-2019-16884, CVE-2025-52881).
+    fn check_target(&self, target: &OwnedFd) -> Result<()> {
+        let filesystem = fstatfs(target).during("examine", &self.destination)?.f_type;
+        if filesystem == rustix::fs::PROC_SUPER_MAGIC && !self.destination.starts_with("/proc") {
+            let shown = self.destination.display();
+            return Err(Error::spec(format!(
+                "expected a mount beside /proc, got {shown}, which leads into /proc"
+            )));
+        }
+        Ok(())
     }
 
     /// A folder with one mount for each hierarchy, as hosts with cgroup v1 have it at /sys/fs/cgroup.

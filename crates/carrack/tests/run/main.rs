@@ -18,6 +18,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod network;
+mod safety;
 mod upkeep;
 
 /// A script that runs until it is asked to end, and then ends with 7.
