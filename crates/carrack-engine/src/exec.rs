@@ -91,7 +91,7 @@ impl Engine {
         let process = spec::exec_process(&task.program, &record.host, &user, &hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
         let exec =
-            Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup) };
+            Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup), state: None };
         let mut running = carrack_runtime::exec(exec)?;
         let stdio = streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, cgroup))

@@ -25,11 +25,14 @@ pub(crate) enum Signal {
     Placed = b'p' as isize,
     /// The program may be executed.
     Start = b's' as isize,
+    /// The seccomp agent has its listener.
+    ListenerTaken = b'l' as isize,
 }
 
 /// First byte of what the child tells the parent.
 mod kind {
     pub const CONSOLE: u8 = b'c';
+    pub const LISTENER: u8 = b'l';
     pub const EXECUTING: u8 = b'x';
     pub const NOT_FOUND: u8 = b'n';
     pub const NOT_EXECUTABLE: u8 = b'e';
@@ -79,6 +82,14 @@ impl Channel {
         Ok(self.write(&[kind::EXECUTING]).during("write to", "the starter")?)
     }
 
+    /// Child: says which descriptor its seccomp listener is, and waits until it was taken.
+    pub fn offer_listener(&self, number: i32) -> Result<()> {
+        let mut message = vec![kind::LISTENER];
+        message.extend(number.to_le_bytes());
+        self.write(&message).during("write to", "the starter")?;
+        self.expect(Signal::ListenerTaken)
+    }
+
     /// Child: hands over the master side of the console.
     pub fn send_console(&self, master: BorrowedFd<'_>) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -112,8 +123,9 @@ impl Channel {
         retry(|| rustix::io::write(&self.0, message)).map(|_| ())
     }
 
-    /// Parent: reads until the program runs; the console when there is one, or why it does not run.
-    pub fn outcome(&self) -> Result<Option<OwnedFd>> {
+    /// Parent: reads until the program runs; the console when there is one, or why it does not run. `take_listener` is
+    /// called with the number of the child's seccomp listener, if there is one.
+    pub fn outcome(&self, mut take_listener: impl FnMut(i32) -> Result<()>) -> Result<Option<OwnedFd>> {
         let mut console = None;
         let mut executing = false;
         let mut data = [0u8; MAX_MESSAGE_BYTES];
@@ -131,6 +143,11 @@ impl Channel {
                 }
                 Some((&kind::EXECUTING, _)) => executing = true,
                 Some((&kind::CONSOLE, _)) => {}
+                Some((&kind::LISTENER, number)) => {
+                    let number = number.first_chunk().map_or(-1, |number| i32::from_le_bytes(*number));
+                    take_listener(number)?;
+                    self.signal(Signal::ListenerTaken)?;
+                }
                 Some((&kind, rest)) => return Err(decode_error(kind, rest)),
             }
         }
@@ -176,16 +193,20 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
 mod tests {
     use super::*;
 
+    fn no_listener(_: i32) -> Result<()> {
+        Ok(())
+    }
+
     #[test]
     fn an_end_before_the_exec_is_a_failure_and_after_it_success() {
         let (parent, child) = Channel::pair().unwrap();
         drop(child);
-        assert!(matches!(parent.outcome(), Err(Error::Setup { .. })));
+        assert!(matches!(parent.outcome(no_listener), Err(Error::Setup { .. })));
 
         let (parent, child) = Channel::pair().unwrap();
         child.executing().unwrap();
         drop(child);
-        assert!(parent.outcome().unwrap().is_none());
+        assert!(parent.outcome(no_listener).unwrap().is_none());
     }
 
     #[test]
@@ -193,7 +214,7 @@ mod tests {
         let (parent, child) = Channel::pair().unwrap();
         let source = io::Error::from_raw_os_error(13);
         child.send_error(&Error::NotExecutable { program: "/etc".into(), source });
-        let error = parent.outcome().unwrap_err();
+        let error = parent.outcome(no_listener).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().contains("/etc")), (126, true));
     }
 
@@ -203,7 +224,7 @@ mod tests {
         parent.signal(Signal::Placed).unwrap();
         child.send_error(&Error::NotFound { program: "x".into() });
         drop(child);
-        assert!(matches!(parent.outcome(), Err(Error::NotFound { .. })));
+        assert!(matches!(parent.outcome(no_listener), Err(Error::NotFound { .. })));
     }
 
     #[test]
@@ -213,6 +234,6 @@ mod tests {
         child.send_console(file.as_fd()).unwrap();
         child.executing().unwrap();
         drop(child);
-        assert!(parent.outcome().unwrap().is_some());
+        assert!(parent.outcome(no_listener).unwrap().is_some());
     }
 }

@@ -35,7 +35,8 @@ pub(crate) struct Plan {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub readonly_rootfs: bool,
-    pub propagation: Option<Propagation>,
+    /// Of the root, and whether of all mounts below too.
+    pub propagation: Option<(Propagation, bool)>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub sysctls: Sysctls,
@@ -66,28 +67,47 @@ impl Plan {
         self.fill(&rootfs, channel)?;
         self.restrict(&rootfs)?;
         enter(&rootfs)?;
+        // After that: the kernel does not make a shared mount the root.
+        if let Some((propagation, recursive)) = self.propagation {
+            set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), recursive)?;
+        }
         self.set_names()?;
         channel.expect(Signal::Start)?;
         self.sysctls.apply(proc.as_ref())
     }
 
-    fn enter_namespaces(&self, channel: &Channel) -> Result<()> {
-        self.namespaces.join_in_child()?;
+    fn enter_namespaces(&mut self, channel: &Channel) -> Result<()> {
+        // Files of /proc/self are this process's only as long as it is who it was.
+        self.namespaces.make_time()?;
+        self.process.label_files = self.process.labels.open()?;
         if self.namespaces.has_new(namespace::USER) {
             channel.expect(Signal::OwnersMapped)?;
-            let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-            rustix::thread::set_thread_res_gid(gid, gid, gid)
-                .during("become", "root of the user namespace")?;
-            rustix::thread::set_thread_res_uid(uid, uid, uid)
-                .during("become", "root of the user namespace")?;
+        }
+        if self.namespaces.has(namespace::USER) {
+            become_root()?;
         }
         Ok(())
     }
 
-    /// Mounts, devices, console.
+    /// Mounts, devices, console. Mounts are placed in their order; those from the cgroups on wait for the parent.
     fn fill(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
-        let (late, early): (Vec<_>, Vec<_>) = self.mounts.iter().partition(|mount| mount.needs_cgroup());
-        early.into_iter().try_for_each(|mount| mount.place(rootfs, None))?;
+        let late = self.mounts.iter().position(PlannedMount::needs_cgroup).unwrap_or(self.mounts.len());
+        let (early, late) = self.mounts.split_at(late);
+        early.iter().try_for_each(|mount| mount.place(rootfs, None))?;
+        let dev_is_late = late.iter().any(PlannedMount::is_new_dev);
+        if !dev_is_late {
+            self.fill_dev(rootfs, channel)?;
+        }
+        // A cgroup namespace begins at the cgroup of the process that makes it.
+        channel.expect(Signal::Placed)?;
+        if self.namespaces.has_new(namespace::CGROUP) {
+            unshare(namespace::CGROUP).during("make", "a cgroup namespace")?;
+        }
+        late.iter().try_for_each(|mount| mount.place(rootfs, self.cgroup.as_ref()))?;
+        if dev_is_late { self.fill_dev(rootfs, channel) } else { Ok(()) }
+    }
+
+    fn fill_dev(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
         if self.mounts.iter().any(PlannedMount::is_new_dev) {
             devices::place(rootfs, &self.devices)?;
         }
@@ -95,16 +115,9 @@ impl Plan {
             let console = Console::open(rootfs, self.process.console_size, self.process.uid)?;
             console.place(rootfs)?;
             channel.send_console(console.master.as_fd())?;
-            console.take()?;
-        } else {
-            self.process.take_streams()?;
+            return console.take();
         }
-        // A cgroup namespace begins at the cgroup of the process that makes it.
-        channel.expect(Signal::Placed)?;
-        if self.namespaces.has_new(namespace::CGROUP) {
-            unshare(namespace::CGROUP).during("make", "a cgroup namespace")?;
-        }
-        late.into_iter().try_for_each(|mount| mount.place(rootfs, self.cgroup.as_ref()))
+        self.process.take_streams()
     }
 
     fn restrict(&mut self, rootfs: &Rootfs) -> Result<()> {
@@ -117,9 +130,6 @@ impl Plan {
         let may_make_devices = self.process.grant.bounding.contains(CapabilitySet::MKNOD);
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !may_make_devices);
         set_attributes(rootfs.as_fd(), Attributes::set(attributes), false)?;
-        if let Some(propagation) = self.propagation {
-            set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), true)?;
-        }
         Ok(())
     }
 
@@ -132,6 +142,13 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// In a user namespace, where only its own root has rights.
+pub(crate) fn become_root() -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).during("become", "root of the user namespace")?;
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid).during("become", "root of the user namespace")?)
 }
 
 /// No mount of the container reaches the host, nor the reverse.

@@ -11,15 +11,17 @@ use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
 use carrack_sys::process as sys;
-use carrack_sys::seccomp::{Instruction, load};
-use oci_spec::runtime::{Box as Size, LinuxSeccomp, LinuxSeccompFilterFlag, Process};
+use carrack_sys::seccomp::{Instruction, load, load_with_listener};
+use oci_spec::runtime::{Box as Size, Linux, LinuxSeccomp, LinuxSeccompFilterFlag, Process};
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use crate::capabilities::Grant;
 use crate::channel::Channel;
+use crate::labels::{LabelFiles, Labels};
 use crate::rlimits::Rlimits;
+use crate::scheduling::Scheduling;
 use crate::{Error, Result, reaper};
 
 /// Standard input, output and error of a process.
@@ -52,7 +54,10 @@ pub(crate) struct PlannedProcess {
     umask: Mode,
     pub grant: Grant,
     no_new_privileges: bool,
-    filter: Option<(Vec<Instruction>, u32)>,
+    filter: Option<Filter>,
+    pub labels: Labels,
+    pub label_files: LabelFiles,
+    scheduling: Scheduling,
     pub rlimits: Rlimits,
     pub console_size: Option<Size>,
     pub stdio: Stdio,
@@ -60,16 +65,19 @@ pub(crate) struct PlannedProcess {
     reaper: bool,
 }
 
+/// A filter that is to be loaded.
+#[derive(Debug)]
+struct Filter {
+    code: Vec<Instruction>,
+    flags: u32,
+    notifies: bool,
+}
+
 /// Where programs are sought when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl PlannedProcess {
-    pub fn new(
-        process: &Process,
-        seccomp: Option<&LinuxSeccomp>,
-        stdio: Stdio,
-        reaper: bool,
-    ) -> Result<Self> {
+    pub fn new(process: &Process, linux: Option<&Linux>, stdio: Stdio, reaper: bool) -> Result<Self> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let program = arguments.first().filter(|program| !program.is_empty());
         let program =
@@ -80,10 +88,7 @@ impl PlannedProcess {
         let own = rustix::thread::capabilities(None).during("read", "the own capabilities")?;
         let user = process.user();
         let groups = user.additional_gids().iter().flatten();
-        let unsupported = process.apparmor_profile().is_some() || process.selinux_label().is_some();
-        if unsupported {
-            return Err(Error::spec("AppArmor profiles and SELinux labels are not supported"));
-        }
+        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(Self {
             arguments: strings(arguments)?,
             environment: strings(environment)?,
@@ -96,6 +101,9 @@ impl PlannedProcess {
             grant: Grant::new(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: seccomp.map(filter).transpose()?,
+            labels: Labels::plan(process)?,
+            label_files: LabelFiles::default(),
+            scheduling: Scheduling::plan(process, linux)?,
             rlimits: Rlimits::plan(rlimits, own.effective.contains(CapabilitySet::SYS_RESOURCE)),
             console_size: process.console_size(),
             program,
@@ -144,6 +152,8 @@ impl PlannedProcess {
     fn give_up_privileges(&self, channel: &Channel) -> Result<()> {
         sys::reset_signals().during("reset", "the signals")?;
         self.rlimits.apply()?;
+        self.scheduling.apply()?;
+        self.labels.label_keyring(&self.label_files)?;
         match sys::join_new_session_keyring() {
             Ok(()) => {}
             // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
@@ -151,27 +161,37 @@ impl PlannedProcess {
             Err(error) => Err(error).during("join", "a new session keyring")?,
         }
         sys::close_on_exec_from(3).during("close", "the descriptors")?;
+        self.labels.label_exec(&self.label_files)?;
         if !self.no_new_privileges {
             // Loading needs CAP_SYS_ADMIN then, so that a set-uid program is not started below a filter that
             // confuses it; the calls that follow are therefore filtered too.
-            self.load_filter()?;
+            self.load_filter(channel)?;
         }
         self.grant.drop_bounding()?;
         self.become_user()?;
         self.grant.apply()?;
         self.enter_working_directory()?;
         rustix::process::umask(self.umask);
-        channel.executing()?;
-        if self.no_new_privileges {
-            rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
-            self.load_filter()?;
+        if !self.no_new_privileges {
+            return channel.executing();
         }
-        Ok(())
+        rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
+        if self.filter.as_ref().is_some_and(|filter| filter.notifies) {
+            self.load_filter(channel)?;
+            return channel.executing();
+        }
+        // The last call before the exec, so that the filter need not allow any other.
+        channel.executing()?;
+        self.load_filter(channel)
     }
 
-    fn load_filter(&self) -> Result<()> {
-        let Some((filter, flags)) = &self.filter else { return Ok(()) };
-        Ok(load(filter, *flags).during("load", "the seccomp filter")?)
+    fn load_filter(&self, channel: &Channel) -> Result<()> {
+        let Some(Filter { code, flags, notifies }) = &self.filter else { return Ok(()) };
+        if !notifies {
+            return Ok(load(code, *flags).during("load", "the seccomp filter")?);
+        }
+        let listener = load_with_listener(code, *flags).during("load", "the seccomp filter")?;
+        channel.offer_listener(listener)
     }
 
     fn become_user(&self) -> Result<()> {
@@ -238,15 +258,18 @@ fn strings(texts: &[String]) -> Result<Vec<CString>> {
     strings.map_err(|_| Error::spec("expected arguments and environment without zero bytes"))
 }
 
-fn filter(profile: &LinuxSeccomp) -> Result<(Vec<Instruction>, u32)> {
+fn filter(profile: &LinuxSeccomp) -> Result<Filter> {
+    let notifies = crate::seccomp::notifies(profile);
     let flags = profile.flags().iter().flatten().fold(0, |flags, flag| {
         flags
             | match flag {
-                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
+                // There is one thread. Together with a listener the kernel would refuse it.
+                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => u32::from(!notifies),
                 LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
                 LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
-                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
+                // Without a listener nobody waits, and the kernel refuses it.
+                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => u32::from(notifies) << 5,
             }
     });
-    Ok((crate::seccomp::compile(profile)?, flags))
+    Ok(Filter { code: crate::seccomp::compile(profile)?, flags, notifies })
 }

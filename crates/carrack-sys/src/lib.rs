@@ -10,6 +10,7 @@ pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod rooted;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod tree;

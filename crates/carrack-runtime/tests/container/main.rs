@@ -3,7 +3,11 @@
 mod fixture;
 mod hostile;
 mod limits;
+mod own_namespaces;
+mod process_settings;
 mod processes;
+mod seccomp;
+mod special_mounts;
 
 use std::fs;
 use std::process::Output;

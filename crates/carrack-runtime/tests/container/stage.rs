@@ -91,6 +91,7 @@ fn run(arguments: &[String]) -> Result<i32> {
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
         reaper: arguments.iter().any(|argument| argument == "--init"),
+        state: None,
     })?;
     for clamped in init.clamped_rlimits() {
         writeln!(io::stderr(), "warning: {clamped}")?;
@@ -116,6 +117,7 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         process: &process,
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
+        state: None,
     })?)
 }
 
@@ -141,7 +143,14 @@ fn bench(arguments: &[String]) -> Result<i32> {
         let cgroup = arguments.iter().any(|argument| argument == "--cgroup");
         let cgroup = cgroup.then(|| Cgroup::create(Path::new(&path), &resources)).transpose()?;
         let (rootfs, stdio) = (rootfs(&arguments[2])?, stdio(arguments)?);
-        let init = create(Launch { spec: &spec, rootfs, stdio, cgroup: cgroup.as_ref(), reaper: false })?;
+        let init = create(Launch {
+            spec: &spec,
+            rootfs,
+            stdio,
+            cgroup: cgroup.as_ref(),
+            reaper: false,
+            state: None,
+        })?;
         let mut running = init.start()?;
         let code = running.wait()?.code();
         times.push(begin.elapsed().as_micros());
