@@ -23,13 +23,32 @@ pub(crate) enum Signal {
     OwnersMapped = b'm' as isize,
     /// The child is in its cgroups.
     Placed = b'p' as isize,
+    /// The hooks that belong before the root is entered have run.
+    HooksRan = b'h' as isize,
     /// The program may be executed.
     Start = b's' as isize,
+}
+
+/// What the child tells the parent.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The master side of the console.
+    Console(OwnedFd),
+    /// All mounts are made, and the root is not entered yet.
+    Mounted,
+    /// All is set up; the program waits for its start.
+    Ready,
+    /// The next thing that happens is the exec.
+    Executing,
+    /// Nothing more will come.
+    End,
 }
 
 /// First byte of what the child tells the parent.
 mod kind {
     pub const CONSOLE: u8 = b'c';
+    pub const MOUNTED: u8 = b'm';
+    pub const READY: u8 = b'r';
     pub const EXECUTING: u8 = b'x';
     pub const NOT_FOUND: u8 = b'n';
     pub const NOT_EXECUTABLE: u8 = b'e';
@@ -74,6 +93,33 @@ impl Channel {
         }
     }
 
+    /// Child: all mounts are made.
+    pub fn mounted(&self) -> Result<()> {
+        Ok(self.write(&[kind::MOUNTED]).during("write to", "the creator")?)
+    }
+
+    /// Child: all is set up.
+    pub fn ready(&self) -> Result<()> {
+        Ok(self.write(&[kind::READY]).during("write to", "the creator")?)
+    }
+
+    /// Child: waits on a listening socket until somebody connects and says [`Signal::Start`]; who goes away without
+    /// having said it has changed nothing.
+    pub fn accept_start(listener: &OwnedFd) -> Result<Self> {
+        loop {
+            let accepted = retry(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC));
+            let channel = Self(accepted.during("accept", "the starter")?);
+            if channel.expect(Signal::Start).is_ok() {
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// The other end of [`Self::accept_start`].
+    pub fn connected(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Child: the next thing that happens is the exec.
     pub fn executing(&self) -> Result<()> {
         Ok(self.write(&[kind::EXECUTING]).during("write to", "the starter")?)
@@ -112,10 +158,8 @@ impl Channel {
         retry(|| rustix::io::write(&self.0, message)).map(|_| ())
     }
 
-    /// Parent: reads until the program runs; the console when there is one, or why it does not run.
-    pub fn outcome(&self) -> Result<Option<OwnedFd>> {
-        let mut console = None;
-        let mut executing = false;
+    /// Parent: the next report, or why the child gave up.
+    pub fn report(&self) -> Result<Report> {
         let mut data = [0u8; MAX_MESSAGE_BYTES];
         loop {
             let (count, received) = match receive(self.as_fd(), &mut data) {
@@ -123,15 +167,28 @@ impl Channel {
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
                 received => received.during("read from", "the container")?,
             };
-            console = received.or(console);
-            match data[..count].split_first() {
-                None if executing => return Ok(console),
-                None => {
-                    return Err(Error::Setup { message: "its first process was killed".into() });
-                }
-                Some((&kind::EXECUTING, _)) => executing = true,
-                Some((&kind::CONSOLE, _)) => {}
-                Some((&kind, rest)) => return Err(decode_error(kind, rest)),
+            match (data[..count].split_first(), received) {
+                (None, _) => return Ok(Report::End),
+                (Some((&kind::CONSOLE, _)), Some(console)) => return Ok(Report::Console(console)),
+                (Some((&kind::MOUNTED, _)), _) => return Ok(Report::Mounted),
+                (Some((&kind::READY, _)), _) => return Ok(Report::Ready),
+                (Some((&kind::EXECUTING, _)), _) => return Ok(Report::Executing),
+                (Some((&kind, rest)), _) => return Err(decode_error(kind, rest)),
+            }
+        }
+    }
+
+    /// Parent: reads until the program runs; the console when there is one, or why it does not run.
+    pub fn outcome(&self) -> Result<Option<OwnedFd>> {
+        let mut console = None;
+        let mut executing = false;
+        loop {
+            match self.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Executing => executing = true,
+                Report::Mounted | Report::Ready => {}
+                Report::End if executing => return Ok(console),
+                Report::End => return Err(Error::Setup { message: "its first process was killed".into() }),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::launch::{Init, Running};
-use crate::process::{PlannedProcess, Stdio};
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rootfs::Rootfs;
 use crate::{Error, Result, executable, init, namespaces};
 
@@ -29,6 +29,8 @@ pub struct Exec<'a> {
     pub stdio: Stdio,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// What it keeps of the caller.
+    pub inherited: Inherited,
 }
 
 /// Starts a process in a running container; returns when its program runs, or with the reason why it does not.
@@ -37,9 +39,10 @@ pub struct Exec<'a> {
 /// that does nothing else, started from [`executable::read_only`].
 pub fn exec(exec: Exec<'_>) -> Result<Running> {
     executable::require_read_only()?;
-    let Exec { target, spec, process, stdio, cgroup } = exec;
+    let Exec { target, spec, process, stdio, cgroup, inherited } = exec;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let planned = PlannedProcess::new(process, seccomp, stdio, false)?;
+    let mut planned = PlannedProcess::new(process, seccomp, stdio, false)?;
+    planned.inherited = inherited;
     let joined = namespaces::of_container(spec);
     if joined & namespace::MOUNT == 0 {
         return Err(Error::spec("expected a container with a mount namespace"));

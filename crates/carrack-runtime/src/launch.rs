@@ -13,19 +13,20 @@ use oci_spec::runtime::{LinuxIdMapping, Process, Root, Spec};
 use rustix::process::{Pid, WaitIdStatus};
 
 use crate::cgroup::Cgroup;
-use crate::channel::{Channel, Signal};
+use crate::channel::{Channel, Report, Signal};
 use crate::init::{self, Plan};
 use crate::masks::Masks;
 use crate::namespaces::Namespaces;
-use crate::process::{PlannedProcess, Stdio};
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rlimits::ClampedRlimit;
+use crate::standby::Standby;
 use crate::sysctl::Sysctls;
 use crate::{Error, Result, devices, executable, mounts};
 
 /// What a container is made of.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The spec. Its `root.path`, `hooks`, `annotations` and `linux.cgroupsPath` and `linux.resources` are not
+    /// The spec. Its `root.path`, `hooks` (but for those in `standby`), `annotations` and `linux.cgroupsPath` and `linux.resources` are not
     /// looked at: the caller has acted on them.
     pub spec: &'a Spec,
     /// A detached mount whose root becomes the container's root.
@@ -36,6 +37,10 @@ pub struct Launch<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// Whether a small reaper is process 1 and the program its child (`--init`).
     pub reaper: bool,
+    /// What the first process keeps of the caller.
+    pub inherited: Inherited,
+    /// How the container is started by a later process; `None` when [`Init::start`] does it.
+    pub standby: Option<Standby>,
 }
 
 /// Clones the container's first process, which sets the container up and then waits for [`Init::start`].
@@ -44,8 +49,11 @@ pub struct Launch<'a> {
 /// meanwhile is reported by `start`.
 pub fn create(launch: Launch<'_>) -> Result<Init> {
     executable::require_read_only()?;
-    let Launch { spec, rootfs, stdio, cgroup, reaper } = launch;
-    let plan = plan(spec, stdio, cgroup, reaper)?;
+    let Launch { spec, rootfs, stdio, cgroup, reaper, inherited, standby } = launch;
+    let mut plan = plan(spec, stdio, cgroup, reaper)?;
+    plan.process.inherited = inherited;
+    plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
+    plan.standby = standby;
     set_attributes(rootfs.as_fd(), Attributes::propagation(Propagation::Private), true)?;
     let (channel, child_channel) = Channel::pair()?;
     plan.namespaces.join_for_children()?;
@@ -91,6 +99,7 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         sysctls: Sysctls::plan(spec, &namespaces)?,
         cgroup: cgroup.map(Cgroup::view),
         process: PlannedProcess::new(process, linux.seccomp().as_ref(), stdio, reaper)?,
+        standby: None,
         namespaces,
     })
 }
@@ -202,6 +211,33 @@ impl Init {
     fn open_namespace(&self, name: &str) -> carrack_sys::Result<fs::File> {
         let path = format!("/proc/{}/ns/{name}", self.pid());
         fs::File::open(&path).during("open the namespace", &path)
+    }
+
+    /// Of a container on standby: returns when all is set up, with the console where there is one. `hooks` are run
+    /// with all mounts made and the root not yet entered.
+    pub fn set_up(&self, hooks: impl FnOnce() -> Result<()>) -> Result<Option<OwnedFd>> {
+        let mut hooks = Some(hooks);
+        let mut console = None;
+        loop {
+            match self.channel.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Mounted => {
+                    hooks.take().map_or(Ok(()), |hooks| hooks())?;
+                    self.channel.signal(Signal::HooksRan)?;
+                }
+                Report::Ready => return Ok(console),
+                Report::Executing | Report::End => {
+                    return Err(Error::Setup { message: "its first process was killed".into() });
+                }
+            }
+        }
+    }
+
+    /// Leaves a container on standby to whoever starts it; it ends no more with this value.
+    pub fn leave(self) -> Running {
+        let Self { mut child, namespaces, .. } = self;
+        child.wanted = true;
+        Running { child, console: None, _namespaces: namespaces }
     }
 
     /// Executes the program; returns when it runs, or with the reason why it or the set-up failed.
