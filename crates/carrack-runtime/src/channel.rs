@@ -23,16 +23,37 @@ pub(crate) enum Signal {
     OwnersMapped = b'm' as isize,
     /// The child is in its cgroups.
     Placed = b'p' as isize,
+    /// The hooks that belong before the root is entered have run.
+    HooksRan = b'h' as isize,
     /// The program may be executed.
     Start = b's' as isize,
     /// The seccomp agent has its listener.
     ListenerTaken = b'l' as isize,
 }
 
+/// What the child tells the parent.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The master side of the console.
+    Console(OwnedFd),
+    /// The number of its seccomp listener, which it waits to have taken.
+    Listener(i32),
+    /// All mounts are made, and the root is not entered yet.
+    Mounted,
+    /// All is set up; the program waits for its start.
+    Ready,
+    /// The next thing that happens is the exec.
+    Executing,
+    /// Nothing more will come.
+    End,
+}
+
 /// First byte of what the child tells the parent.
 mod kind {
     pub const CONSOLE: u8 = b'c';
     pub const LISTENER: u8 = b'l';
+    pub const MOUNTED: u8 = b'm';
+    pub const READY: u8 = b'r';
     pub const EXECUTING: u8 = b'x';
     pub const NOT_FOUND: u8 = b'n';
     pub const NOT_EXECUTABLE: u8 = b'e';
@@ -75,6 +96,33 @@ impl Channel {
         } else {
             Err(Error::Setup { message: "the process that starts the container ended".into() })
         }
+    }
+
+    /// Child: all mounts are made.
+    pub fn mounted(&self) -> Result<()> {
+        Ok(self.write(&[kind::MOUNTED]).during("write to", "the creator")?)
+    }
+
+    /// Child: all is set up.
+    pub fn ready(&self) -> Result<()> {
+        Ok(self.write(&[kind::READY]).during("write to", "the creator")?)
+    }
+
+    /// Child: waits on a listening socket until somebody connects and says [`Signal::Start`]; who goes away without
+    /// having said it has changed nothing.
+    pub fn accept_start(listener: &OwnedFd) -> Result<Self> {
+        loop {
+            let accepted = retry(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC));
+            let channel = Self(accepted.during("accept", "the starter")?);
+            if channel.expect(Signal::Start).is_ok() {
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// The other end of [`Self::accept_start`].
+    pub fn connected(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 
     /// Child: the next thing that happens is the exec.
@@ -123,11 +171,8 @@ impl Channel {
         retry(|| rustix::io::write(&self.0, message)).map(|_| ())
     }
 
-    /// Parent: reads until the program runs; the console when there is one, or why it does not run. `take_listener` is
-    /// called with the number of the child's seccomp listener, if there is one.
-    pub fn outcome(&self, mut take_listener: impl FnMut(i32) -> Result<()>) -> Result<Option<OwnedFd>> {
-        let mut console = None;
-        let mut executing = false;
+    /// Parent: the next report, or why the child gave up.
+    pub fn report(&self) -> Result<Report> {
         let mut data = [0u8; MAX_MESSAGE_BYTES];
         loop {
             let (count, received) = match receive(self.as_fd(), &mut data) {
@@ -135,20 +180,38 @@ impl Channel {
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
                 received => received.during("read from", "the container")?,
             };
-            console = received.or(console);
-            match data[..count].split_first() {
-                None if executing => return Ok(console),
-                None => {
-                    return Err(Error::Setup { message: "its first process was killed".into() });
+            match (data[..count].split_first(), received) {
+                (None, _) => return Ok(Report::End),
+                (Some((&kind::CONSOLE, _)), Some(console)) => return Ok(Report::Console(console)),
+                (Some((&kind::LISTENER, number)), _) => {
+                    return Ok(Report::Listener(
+                        number.first_chunk().map_or(-1, |number| i32::from_le_bytes(*number)),
+                    ));
                 }
-                Some((&kind::EXECUTING, _)) => executing = true,
-                Some((&kind::CONSOLE, _)) => {}
-                Some((&kind::LISTENER, number)) => {
-                    let number = number.first_chunk().map_or(-1, |number| i32::from_le_bytes(*number));
+                (Some((&kind::MOUNTED, _)), _) => return Ok(Report::Mounted),
+                (Some((&kind::READY, _)), _) => return Ok(Report::Ready),
+                (Some((&kind::EXECUTING, _)), _) => return Ok(Report::Executing),
+                (Some((&kind, rest)), _) => return Err(decode_error(kind, rest)),
+            }
+        }
+    }
+
+    /// Parent: reads until the program runs; the console when there is one, or why it does not run. `take_listener` is
+    /// called with the number of the child's seccomp listener, if there is one.
+    pub fn outcome(&self, mut take_listener: impl FnMut(i32) -> Result<()>) -> Result<Option<OwnedFd>> {
+        let mut console = None;
+        let mut executing = false;
+        loop {
+            match self.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Executing => executing = true,
+                Report::Mounted | Report::Ready => {}
+                Report::Listener(number) => {
                     take_listener(number)?;
                     self.signal(Signal::ListenerTaken)?;
                 }
-                Some((&kind, rest)) => return Err(decode_error(kind, rest)),
+                Report::End if executing => return Ok(console),
+                Report::End => return Err(Error::Setup { message: "its first process was killed".into() }),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::launch::{self, Init, Running};
-use crate::process::{PlannedProcess, Stdio};
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rootfs::Rootfs;
 use crate::scheduling::Affinity;
 use crate::seccomp::agent::Agent;
@@ -33,6 +33,8 @@ pub struct Exec<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// What a seccomp agent is told of the container.
     pub state: Option<&'a State>,
+    /// What it keeps of the caller.
+    pub inherited: Inherited,
 }
 
 /// Starts a process in a running container; returns when its program runs, or with the reason why it does not.
@@ -41,8 +43,9 @@ pub struct Exec<'a> {
 /// that does nothing else, started from [`executable::read_only`].
 pub fn exec(exec: Exec<'_>) -> Result<Running> {
     executable::require_read_only()?;
-    let Exec { target, spec, process, stdio, cgroup, state } = exec;
+    let Exec { target, spec, process, stdio, cgroup, state, inherited } = exec;
     let mut planned = PlannedProcess::new(process, spec.linux().as_ref(), stdio, false)?;
+    planned.inherited = inherited;
     let affinity = Affinity::plan(process.exec_cpu_affinity().as_ref())?;
     let agent = Agent::connect(launch::seccomp(spec), state)?;
     let joined = namespaces::of_container(spec);

@@ -23,6 +23,7 @@ use crate::mounts::PlannedMount;
 use crate::namespaces::Namespaces;
 use crate::process::PlannedProcess;
 use crate::rootfs::Rootfs;
+use crate::standby::Standby;
 use crate::sysctl::Sysctls;
 
 /// All that the first process needs, opened and checked by its parent.
@@ -42,18 +43,20 @@ pub(crate) struct Plan {
     pub sysctls: Sysctls,
     pub cgroup: Option<View>,
     pub process: PlannedProcess,
+    pub standby: Option<Standby>,
 }
 
 /// Child: becomes the container's program, or says why not.
 pub(crate) fn run(mut plan: Plan, rootfs: OwnedFd, channel: Channel) -> (crate::Error, Channel) {
     match plan.set_up(rootfs, &channel) {
-        Ok(()) => plan.process.run(channel),
+        Ok(starter) => plan.process.run(starter.unwrap_or(channel)),
         Err(error) => (error, channel),
     }
 }
 
 impl Plan {
-    fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<()> {
+    /// Returns when the program may be executed; with the starter's channel when that is another than the creator.
+    fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<Option<Channel>> {
         rustix::process::umask(Mode::empty());
         rustix::process::setsid().during("make", "a session")?;
         self.enter_namespaces(channel)?;
@@ -61,19 +64,34 @@ impl Plan {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .during("make undumpable", "the process")?;
         detach_from_host()?;
-        attach_over_root(rootfs.as_fd())?;
+        match &self.standby {
+            None => attach_over_root(rootfs.as_fd())?,
+            Some(standby) => standby.attach(rootfs.as_fd())?,
+        }
         let rootfs = Rootfs::new(rootfs);
         let proc = self.sysctls.open_proc()?;
         self.fill(&rootfs, channel)?;
+        if let Some(standby) = &self.standby {
+            channel.mounted()?;
+            channel.expect(Signal::HooksRan)?;
+            standby.run_create_hooks()?;
+        }
         self.restrict(&rootfs)?;
-        enter(&rootfs)?;
+        enter(&rootfs, self.standby.as_ref().is_none_or(|standby| standby.pivots))?;
         // After that: the kernel does not make a shared mount the root.
         if let Some((propagation, recursive)) = self.propagation {
             set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), recursive)?;
         }
         self.set_names()?;
-        channel.expect(Signal::Start)?;
-        self.sysctls.apply(proc.as_ref())
+        let Some(standby) = self.standby.take() else {
+            channel.expect(Signal::Start)?;
+            self.sysctls.apply(proc.as_ref())?;
+            return Ok(None);
+        };
+        self.sysctls.apply(proc.as_ref())?;
+        self.process.require_program()?;
+        channel.ready()?;
+        standby.wait().map(Some)
     }
 
     fn enter_namespaces(&mut self, channel: &Channel) -> Result<()> {
@@ -166,9 +184,13 @@ fn make_working_directory(rootfs: &Rootfs, cwd: &Path) -> Result<()> {
 }
 
 /// Makes `rootfs` the root and forgets the host's tree. The new root lies over the old one, so the old one ends up
-/// over the new one, from where it is taken away: no folder in the image is needed to hold it.
-fn enter(rootfs: &Rootfs) -> Result<()> {
+/// over the new one, from where it is taken away: no folder in the image is needed to hold it. Without `pivots`, for
+/// hosts whose root is a ramdisk that cannot be exchanged, the old root stays below the new one.
+fn enter(rootfs: &Rootfs, pivots: bool) -> Result<()> {
     rustix::process::fchdir(rootfs.as_fd()).during("enter", "the root filesystem")?;
+    if !pivots {
+        return Ok(rustix::process::chroot(".").during("change", "the root")?);
+    }
     rustix::process::pivot_root(".", ".").during("change", "the root")?;
     unmount(".", UnmountFlags::DETACH).during("detach", "the host's root")?;
     rustix::process::chdir("/").during("enter", "/")?;

@@ -13,21 +13,22 @@ use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Root, Spec, State};
 use rustix::process::{Pid, WaitIdStatus};
 
 use crate::cgroup::Cgroup;
-use crate::channel::{Channel, Signal};
+use crate::channel::{Channel, Report, Signal};
 use crate::init::{self, Plan};
 use crate::masks::Masks;
 use crate::namespaces::Namespaces;
 use crate::owners::Mappings;
-use crate::process::{PlannedProcess, Stdio};
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rlimits::ClampedRlimit;
 use crate::seccomp::agent::Agent;
+use crate::standby::Standby;
 use crate::sysctl::Sysctls;
 use crate::{Error, Result, devices, executable, mounts};
 
 /// What a container is made of.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The spec. Its `root.path`, `hooks`, `annotations` and `linux.cgroupsPath` and `linux.resources` are not
+    /// The spec. Its `root.path`, `hooks` (but for those in `standby`), `annotations` and `linux.cgroupsPath` and `linux.resources` are not
     /// looked at: the caller has acted on them.
     pub spec: &'a Spec,
     /// A detached mount whose root becomes the container's root.
@@ -40,6 +41,10 @@ pub struct Launch<'a> {
     pub reaper: bool,
     /// What a seccomp agent is told of the container.
     pub state: Option<&'a State>,
+    /// What the first process keeps of the caller.
+    pub inherited: Inherited,
+    /// How the container is started by a later process; `None` when [`Init::start`] does it.
+    pub standby: Option<Standby>,
 }
 
 /// Clones the container's first process, which sets the container up and then waits for [`Init::start`].
@@ -48,8 +53,11 @@ pub struct Launch<'a> {
 /// meanwhile is reported by `start`.
 pub fn create(launch: Launch<'_>) -> Result<Init> {
     executable::require_read_only()?;
-    let Launch { spec, rootfs, stdio, cgroup, reaper, state } = launch;
-    let plan = plan(spec, stdio, cgroup, reaper)?;
+    let Launch { spec, rootfs, stdio, cgroup, reaper, state, inherited, standby } = launch;
+    let mut plan = plan(spec, stdio, cgroup, reaper)?;
+    plan.process.inherited = inherited;
+    plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
+    plan.standby = standby;
     let agent = Agent::connect(seccomp(spec), state)?;
     // A slave gets what is mounted on the original later; made shared, it would be a group of its own.
     let propagation = match plan.propagation {
@@ -104,6 +112,7 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         sysctls: Sysctls::plan(spec, &namespaces)?,
         cgroup: cgroup.map(Cgroup::view),
         process: PlannedProcess::new(process, Some(linux), stdio, reaper)?,
+        standby: None,
         namespaces,
     })
 }
@@ -231,6 +240,33 @@ impl Init {
     fn open_namespace(&self, name: &str) -> carrack_sys::Result<fs::File> {
         let path = format!("/proc/{}/ns/{name}", self.pid());
         fs::File::open(&path).during("open the namespace", &path)
+    }
+
+    /// Of a container on standby: returns when all is set up, with the console where there is one. `hooks` are run
+    /// with all mounts made and the root not yet entered.
+    pub fn set_up(&self, hooks: impl FnOnce() -> Result<()>) -> Result<Option<OwnedFd>> {
+        let mut hooks = Some(hooks);
+        let mut console = None;
+        loop {
+            match self.channel.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Mounted => {
+                    hooks.take().map_or(Ok(()), |hooks| hooks())?;
+                    self.channel.signal(Signal::HooksRan)?;
+                }
+                Report::Ready => return Ok(console),
+                Report::Executing | Report::Listener(_) | Report::End => {
+                    return Err(Error::Setup { message: "its first process was killed".into() });
+                }
+            }
+        }
+    }
+
+    /// Leaves a container on standby to whoever starts it; it ends no more with this value.
+    pub fn leave(self) -> Running {
+        let Self { mut child, namespaces, .. } = self;
+        child.wanted = true;
+        Running { child, console: None, _namespaces: namespaces }
     }
 
     /// Executes the program; returns when it runs, or with the reason why it or the set-up failed.

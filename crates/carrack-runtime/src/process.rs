@@ -19,6 +19,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::capabilities::Grant;
 use crate::channel::Channel;
+use crate::hooks::PlannedHooks;
 use crate::labels::{LabelFiles, Labels};
 use crate::rlimits::Rlimits;
 use crate::scheduling::Scheduling;
@@ -38,6 +39,29 @@ pub enum Stdio {
     },
     /// A terminal in the container's devpts, of the size that the spec's process has; the caller gets its master.
     Console,
+}
+
+/// What a process takes over from the process that starts it, beside its standard streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// The session keyring; else it gets an empty one of its own.
+    pub session_keyring: bool,
+    /// So many descriptors from number 3 on.
+    pub descriptors: u32,
+}
+
+/// Refuses to pass on `count` descriptors from number 3 on when not all are open. With `seal` a program that is executed
+/// meanwhile does not get them.
+pub fn check_descriptors(count: u32, seal: bool) -> Result<()> {
+    const MAX: u32 = 1 << 16;
+    if count > MAX {
+        return Err(Error::spec(format!("expected at most {MAX} descriptors to pass on, got {count}")));
+    }
+    for number in 3..3 + count {
+        let change = if seal { sys::close_on_exec } else { sys::keep_on_exec };
+        change(number).during("pass on the descriptor", number.to_string())?;
+    }
+    Ok(())
 }
 
 /// A process of the spec in the form that system calls take.
@@ -63,6 +87,10 @@ pub(crate) struct PlannedProcess {
     pub stdio: Stdio,
     /// Whether a reaper stays as the parent of the program.
     reaper: bool,
+    /// What it keeps of its starter.
+    pub inherited: Inherited,
+    /// What runs in its place just before it.
+    pub start_hooks: Option<PlannedHooks>,
 }
 
 /// A filter that is to be loaded.
@@ -109,6 +137,8 @@ impl PlannedProcess {
             program,
             stdio,
             reaper,
+            inherited: Inherited::default(),
+            start_hooks: None,
         })
     }
 
@@ -154,11 +184,8 @@ impl PlannedProcess {
         self.rlimits.apply()?;
         self.scheduling.apply()?;
         self.labels.label_keyring(&self.label_files)?;
-        match sys::join_new_session_keyring() {
-            Ok(()) => {}
-            // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
-            Err(error) if is_any(&error, &[Errno::NOSYS, Errno::DQUOT, Errno::PERM]) => {}
-            Err(error) => Err(error).during("join", "a new session keyring")?,
+        if !self.inherited.session_keyring {
+            leave_session_keyring()?;
         }
         sys::close_on_exec_from(3).during("close", "the descriptors")?;
         self.labels.label_exec(&self.label_files)?;
@@ -172,6 +199,10 @@ impl PlannedProcess {
         self.grant.apply()?;
         self.enter_working_directory()?;
         rustix::process::umask(self.umask);
+        if let Some(hooks) = &self.start_hooks {
+            hooks.run()?;
+        }
+        self.keep_descriptors()?;
         if !self.no_new_privileges {
             return channel.executing();
         }
@@ -183,6 +214,12 @@ impl PlannedProcess {
         // The last call before the exec, so that the filter need not allow any other.
         channel.executing()?;
         self.load_filter(channel)
+    }
+
+    /// Last, so that no hook has them.
+    fn keep_descriptors(&self) -> Result<()> {
+        let end = 3 + self.inherited.descriptors;
+        (3..end).try_for_each(|number| Ok(sys::keep_on_exec(number).during("keep", "a descriptor")?))
     }
 
     fn load_filter(&self, channel: &Channel) -> Result<()> {
@@ -223,15 +260,39 @@ impl PlannedProcess {
         }
     }
 
+    /// The files that the program's name may mean.
+    fn candidates(&self) -> Vec<PathBuf> {
+        if self.program.contains('/') {
+            return vec![PathBuf::from(&self.program)];
+        }
+        self.search_path.split(':').map(|folder| Path::new(folder).join(&self.program)).collect()
+    }
+
+    /// Child, in the container's root: whether there is a program to execute. The exec has the last word, but whoever
+    /// creates a container wants to know of a misspelt program before he starts it.
+    pub fn require_program(&self) -> Result<()> {
+        let mut denied = None;
+        for candidate in self.candidates() {
+            // A relative name counts from the working directory.
+            let candidate = self.cwd.join(candidate);
+            let Ok(status) = rustix::fs::stat(&candidate) else { continue };
+            match FileType::from_raw_mode(status.st_mode) {
+                FileType::RegularFile if status.st_mode & 0o111 != 0 => return Ok(()),
+                FileType::Directory => denied = denied.or(Some(Errno::ISDIR)),
+                _ => denied = Some(Errno::ACCESS),
+            }
+        }
+        let program = self.program.clone();
+        Err(match denied {
+            Some(errno) => Error::NotExecutable { program, source: errno.into() },
+            None => Error::NotFound { program },
+        })
+    }
+
     /// As execvp(3): every folder of PATH, and "not executable" rather than "not found" when one has it.
     fn execute(&self) -> Result<Infallible> {
-        let candidates: Vec<PathBuf> = if self.program.contains('/') {
-            vec![PathBuf::from(&self.program)]
-        } else {
-            self.search_path.split(':').map(|folder| Path::new(folder).join(&self.program)).collect()
-        };
         let mut denied = None;
-        for candidate in candidates {
+        for candidate in self.candidates() {
             let path = CString::new(candidate.into_os_string().into_encoded_bytes()).unwrap_or_default();
             let error = sys::execute(&path, &self.arguments, &self.environment);
             match error.kind() {
@@ -245,6 +306,15 @@ impl PlannedProcess {
             Some(source) => Error::NotExecutable { program, source },
             None => Error::NotFound { program },
         })
+    }
+}
+
+fn leave_session_keyring() -> Result<()> {
+    match sys::join_new_session_keyring() {
+        Ok(()) => Ok(()),
+        // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
+        Err(error) if is_any(&error, &[Errno::NOSYS, Errno::DQUOT, Errno::PERM]) => Ok(()),
+        Err(error) => Err(error).during("join", "a new session keyring")?,
     }
 }
 

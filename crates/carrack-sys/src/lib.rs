@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod bpf;
 mod error;
 pub mod lock;
 pub mod mount;

@@ -220,6 +220,22 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } as libc::c_int)
 }
 
+/// Lets the open descriptor `number` pass through `execve`. The caller owns it, or nobody does.
+pub fn keep_on_exec(number: u32) -> io::Result<()> {
+    set_descriptor_flags(number, 0)
+}
+
+/// Lets `execve` close the descriptor `number`; an error when nothing is open under that number.
+pub fn close_on_exec(number: u32) -> io::Result<()> {
+    set_descriptor_flags(number, libc::FD_CLOEXEC)
+}
+
+fn set_descriptor_flags(number: u32, flags: libc::c_int) -> io::Result<()> {
+    let number = i32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: no memory is passed, and the flag does not change what the descriptor is.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, flags) })
+}
+
 /// Replaces the program of this process; returns only on failure.
 pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {

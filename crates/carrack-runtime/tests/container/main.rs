@@ -1,5 +1,6 @@
 //! Containers looked at from inside. Each starts in a process of one thread, `stage.rs` beside this file.
 
+mod cgroups;
 mod fixture;
 mod hostile;
 mod limits;

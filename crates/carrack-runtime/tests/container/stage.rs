@@ -19,7 +19,7 @@ use std::process::{Command, exit};
 use std::time::Instant;
 
 use carrack_runtime::cgroup::Cgroup;
-use carrack_runtime::{Exec, Launch, Running, Stdio, create, exec, executable};
+use carrack_runtime::{Exec, Inherited, Launch, Running, Stdio, create, exec, executable};
 use oci_spec::runtime::{Process, Spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -92,6 +92,8 @@ fn run(arguments: &[String]) -> Result<i32> {
         cgroup: cgroup.as_ref(),
         reaper: arguments.iter().any(|argument| argument == "--init"),
         state: None,
+        inherited: Inherited::default(),
+        standby: None,
     })?;
     for clamped in init.clamped_rlimits() {
         writeln!(io::stderr(), "warning: {clamped}")?;
@@ -118,6 +120,7 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
         state: None,
+        inherited: Inherited::default(),
     })?)
 }
 
@@ -150,6 +153,8 @@ fn bench(arguments: &[String]) -> Result<i32> {
             cgroup: cgroup.as_ref(),
             reaper: false,
             state: None,
+            inherited: Inherited::default(),
+            standby: None,
         })?;
         let mut running = init.start()?;
         let code = running.wait()?.code();
