@@ -8,7 +8,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::launch::{Init, Running};
@@ -51,11 +51,15 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
         join_namespaces(target, namespace::PID).during("join", "the container's pid namespace")?;
     }
     let (channel, child_channel) = Channel::pair()?;
+    let entrances = Entrances::open(cgroup)?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
     match clone_process(0, v2_folder.as_ref().map(AsFd::as_fd)).during("clone", "the process")? {
         Cloned::Child => {
             drop(channel);
-            match set_up(target, joined & !namespace::PID, &planned, &child_channel) {
+            let done = entrances
+                .enter()
+                .and_then(|()| set_up(target, joined & !namespace::PID, &planned, &child_channel));
+            match done {
                 Ok(()) => init::fail(planned.run(child_channel)),
                 Err(error) => init::fail((error, child_channel)),
             }
@@ -63,7 +67,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
         Cloned::Parent { pid, pidfd } => {
             drop(child_channel);
             let init = Init::new(pid, pidfd, channel, planned.rlimits.clamped);
-            init.place(cgroup, process.oom_score_adj())?;
+            init.place(process.oom_score_adj())?;
             init.start()
         }
     }

@@ -12,7 +12,7 @@ use carrack_sys::process::{Cloned, clone_process, namespace, send_signal, wait_p
 use oci_spec::runtime::{LinuxIdMapping, Process, Root, Spec};
 use rustix::process::{Pid, WaitIdStatus};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Signal};
 use crate::init::{self, Plan};
 use crate::masks::Masks;
@@ -64,7 +64,7 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
             if maps_owners {
                 init.map_owners(spec)?;
             }
-            init.place(cgroup, spec.process().as_ref().and_then(Process::oom_score_adj))?;
+            init.place(spec.process().as_ref().and_then(Process::oom_score_adj))?;
             Ok(init)
         }
     }
@@ -90,6 +90,7 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         domainname: spec.domainname().clone(),
         sysctls: Sysctls::plan(spec, &namespaces)?,
         cgroup: cgroup.map(Cgroup::view),
+        entrances: Entrances::open(cgroup)?,
         process: PlannedProcess::new(process, linux.seccomp().as_ref(), stdio, reaper)?,
         namespaces,
     })
@@ -162,13 +163,10 @@ impl Init {
         self.channel.signal(Signal::OwnersMapped)
     }
 
-    /// Puts the child into its cgroup and tells it.
-    pub(crate) fn place(&self, cgroup: Option<&Cgroup>, oom_score: Option<i32>) -> Result<()> {
+    /// Sets what only the parent can, and tells the child.
+    pub(crate) fn place(&self, oom_score: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score {
             write_proc(self.child.pid, "oom_score_adj", &score.to_string())?;
-        }
-        if let Some(cgroup) = cgroup {
-            cgroup.add_to_v1(self.pid())?;
         }
         self.channel.signal(Signal::Placed)
     }

@@ -6,6 +6,7 @@
 
 pub mod atomic;
 mod error;
+pub mod interface;
 pub mod lock;
 pub mod mount;
 pub mod process;
