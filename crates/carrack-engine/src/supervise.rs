@@ -61,7 +61,7 @@ impl Engine {
         let mut holds = Holds::default();
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.mount_snapshot(&key)?.open_held(&mut holds)?,
+            rootfs: self.mount_snapshot(&key)?.above(self.mount_points_folder()?).open_held(&mut holds)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
