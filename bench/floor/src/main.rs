@@ -4,11 +4,14 @@
 //! What always holds: each layer goes through one pass (receive, compressed digest, inflate, diff ID, one sequential
 //! write, one sync), and a digest that does not fit is an error, so the floor never measures less work than a pull.
 
+mod start;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -39,9 +42,16 @@ struct Layer {
     diff_id: String,
 }
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<ExitCode, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [reference, folder] = arguments.as_slice() else {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "start" => start::start(rest).map(ExitCode::from),
+        _ => pull_image(&arguments).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn pull_image(arguments: &[String]) -> Result<(), Failure> {
+    let [reference, folder] = arguments else {
         return Err("usage: carrack-floor HOST:PORT/NAME:TAG FOLDER".into());
     };
     let (host, rest) = reference.split_once('/').ok_or("a reference is HOST:PORT/NAME:TAG")?;

@@ -9,6 +9,9 @@ use carrack_sys::{IoContext, atomic};
 
 use crate::{BlobWriter, Error, Ingest, Result, ScratchWriter};
 
+/// Most documents are read by one call into a buffer of this size.
+const USUAL_DOCUMENT_BYTES: usize = 16 << 10;
+
 /// A folder of blobs; several processes may use one at the same time.
 #[derive(Clone, Debug)]
 pub struct ContentStore {
@@ -51,7 +54,7 @@ impl ContentStore {
     /// Reads a manifest, index or config whole (at most 4 MiB), and verifies it again.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
         let file = self.open_blob(digest)?;
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_DOCUMENT_BYTES);
         let limit = MAX_DOCUMENT_BYTES;
         file.take(limit + 1).read_to_end(&mut bytes).during("read", self.blob_path(digest))?;
         let got_bytes = bytes.len() as u64;

@@ -1,14 +1,57 @@
 //! Mount points that a sandbox makes in an image that lacks them: they are no part of what a step changed.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use carrack_sys::rooted::Root;
+use carrack_sys::{IoContext, atomic};
 
-use crate::Result;
+use crate::{Engine, Result};
 
 /// What every sandbox mounts over, each after its parent.
 const ALWAYS: [&str; 7] =
     ["/proc", "/dev", "/sys", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// Those of [`ALWAYS`] that are files.
+const FILES: &str = "/etc/";
+
+impl Engine {
+    /// A folder with the mount points of every sandbox and nothing else. Below all layers, it shows what an image
+    /// lacks, which then need not be made in the files of each container and removed with them.
+    pub(crate) fn mount_points_folder(&self) -> Result<PathBuf> {
+        let folder = self.environment.paths.runroot.join("mount-points");
+        if !folder.exists() {
+            let staged = folder.with_file_name(format!(".mount-points-{}", std::process::id()));
+            make_mount_points(&staged)?;
+            // Another start may have been first, with the same.
+            match fs::rename(&staged, &folder) {
+                Err(_) if folder.exists() => fs::remove_dir_all(&staged).during("remove", &staged)?,
+                result => result.during("rename to", &folder)?,
+            }
+        }
+        Ok(folder)
+    }
+}
+
+fn make_mount_points(folder: &Path) -> Result<()> {
+    let give = |path: &Path, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).during("change the mode of", path)
+    };
+    atomic::create_private_dir(folder)?;
+    give(folder, 0o755)?;
+    for name in ALWAYS {
+        let path = folder.join(&name[1..]);
+        if name.starts_with(FILES) {
+            fs::write(&path, "").during("create", &path)?;
+            give(&path, 0o644)?;
+        } else {
+            atomic::create_private_dir(&path)?;
+            give(&path, 0o755)?;
+        }
+    }
+    Ok(())
+}
 
 /// The mount points that were missing, each after its parent.
 pub(crate) struct MountPoints {

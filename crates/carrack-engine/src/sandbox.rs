@@ -110,11 +110,7 @@ impl Engine {
     ) -> Result<Option<Attachment>> {
         match host.network.mode {
             NetworkMode::Bridge => {}
-            NetworkMode::None => {
-                carrack_network::loopback_up(init.network_namespace()?.as_fd())?;
-                return Ok(None);
-            }
-            NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
         }
         announce(&Effect::Network { attachment: id.into() })?;
         let netns = init.network_namespace()?;

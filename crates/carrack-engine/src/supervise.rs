@@ -61,10 +61,10 @@ impl Engine {
         let mut holds = Holds::default();
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.mount_snapshot(&key)?.open_held(&mut holds)?,
+            rootfs: self.mount_snapshot(&key)?.above(self.mount_points_folder()?).open_held(&mut holds)?,
             program: &record.program,
             host: &record.host,
-            folder: &self.containers.folder(id),
+            folder: &self.containers.run_folder(id),
             extra_binds: Vec::new(),
         };
         let mut announce = |effect: &Effect| {
@@ -114,7 +114,10 @@ impl Engine {
         let oom_killed = cgroup.oom_killed().unwrap_or(false);
         let state = self.containers.get(id)?.state;
         for effect in state.effects.iter().rev() {
-            self.undo(effect)?;
+            match effect {
+                Effect::Cgroup { .. } => cgroup.kill().and_then(|()| cgroup.delete())?,
+                effect => self.undo(effect)?,
+            }
         }
         self.containers.update(id, |state| {
             state.effects.clear();

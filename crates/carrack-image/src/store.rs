@@ -27,6 +27,8 @@ use crate::{Error, ImageRecord, LogEntry, Result, ShortNames};
 
 /// Far above any record that carrack writes; annotations of a descriptor are the only long part.
 const MAX_RECORD_BYTES: u64 = 8 << 20;
+/// Most are read by one call into a buffer of this size.
+const USUAL_RECORD_BYTES: usize = 4 << 10;
 
 /// The image records below one folder; safe to use from several processes.
 #[derive(Clone, Debug)]
@@ -182,7 +184,7 @@ pub(crate) fn read_record(path: &Path) -> Result<Option<ImageRecord>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.during("open", path)?,
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_RECORD_BYTES);
     file.take(MAX_RECORD_BYTES + 1).read_to_end(&mut bytes).during("read", path)?;
     let refuse = |reason: String| Error::Record { path: path.to_owned(), reason };
     if bytes.len() as u64 > MAX_RECORD_BYTES {

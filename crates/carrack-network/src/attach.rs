@@ -77,11 +77,6 @@ pub fn reload(state_dir: &Path, bridge: &Bridge) -> Result<()> {
     host.leases.list()?.iter().try_for_each(|lease| maps.restore(lease.address, &lease.ports))
 }
 
-/// Switches on the loopback interface of a namespace that is not attached to anything.
-pub fn loopback_up(container_netns: BorrowedFd<'_>) -> Result<()> {
-    netns::inside(container_netns, || Links::open()?.set_loopback_up())
-}
-
 fn release(leases: &Leases, netfilter: &mut Netlink, lease: &Attachment) -> Result<()> {
     match PortMaps::new(netfilter, &lease.bridge).remove(lease.address, &lease.ports) {
         // The table is gone, and the ports with it.

@@ -5,7 +5,7 @@ mod world;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Instant;
 
-use carrack_network::{InterfaceName, loopback_up};
+use carrack_network::InterfaceName;
 use world::{HOST, Namespace, OUTSIDE, World, ask_by};
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -204,14 +204,4 @@ fn no_end_takes_router_advertisements() {
             "{interface}"
         );
     }
-}
-
-#[test]
-fn loopback_alone() {
-    let namespace = Namespace::new("none");
-    let _server = namespace.serve_tcp(80);
-    assert_eq!(namespace.ask_tcp(to(LOCALHOST, 80)), None);
-    loopback_up(namespace.fd()).unwrap();
-    assert_eq!(namespace.ask_tcp(to(LOCALHOST, 80)).unwrap(), "127.0.0.1");
-    assert_eq!(namespace.run("ip", &["-o", "link"]).lines().count(), 1, "and nothing else");
 }

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Process, Spec, State};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::launch::{self, Init, Running};
@@ -60,11 +60,14 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
     }
     let (channel, child_channel) = Channel::pair()?;
     affinity.apply_first()?;
+    let entrances = Entrances::open(cgroup)?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
     match clone_process(0, v2_folder.as_ref().map(AsFd::as_fd)).during("clone", "the process")? {
         Cloned::Child => {
             drop(channel);
-            let result = set_up(target, joined & !namespace::PID, &mut planned, &affinity, &child_channel);
+            let result = entrances.enter().and_then(|()| {
+                set_up(target, joined & !namespace::PID, &mut planned, &affinity, &child_channel)
+            });
             match result {
                 Ok(()) => init::fail(planned.run(child_channel)),
                 Err(error) => init::fail((error, child_channel)),
@@ -73,7 +76,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
         Cloned::Parent { pid, pidfd } => {
             drop(child_channel);
             let init = Init::new(pid, pidfd, channel, planned.rlimits.clamped, agent);
-            init.place(cgroup, process.oom_score_adj())?;
+            init.place(process.oom_score_adj())?;
             init.start()
         }
     }

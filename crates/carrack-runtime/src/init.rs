@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use carrack_sys::IoContext;
+use carrack_sys::interface::loopback_up;
 use carrack_sys::mount::{Attributes, Propagation, attach_over_root, set_attributes};
 use carrack_sys::process::{namespace, unshare};
 use rustix::fs::{Mode, OFlags};
@@ -14,7 +15,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::CapabilitySet;
 
 use crate::Result;
-use crate::cgroup::View;
+use crate::cgroup::{Entrances, View};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::devices::{self, PlannedDevice};
@@ -42,6 +43,7 @@ pub(crate) struct Plan {
     pub domainname: Option<String>,
     pub sysctls: Sysctls,
     pub cgroup: Option<View>,
+    pub entrances: Entrances,
     pub process: PlannedProcess,
     pub standby: Option<Standby>,
 }
@@ -59,10 +61,14 @@ impl Plan {
     fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<Option<Channel>> {
         rustix::process::umask(Mode::empty());
         rustix::process::setsid().during("make", "a session")?;
+        self.entrances.enter()?;
         self.enter_namespaces(channel)?;
         // Nothing of the runtime can be read or changed by a process of the container from here to the exec.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .during("make undumpable", "the process")?;
+        if self.namespaces.has_new(namespace::NETWORK) {
+            loopback_up().during("switch on", "the loopback interface")?;
+        }
         detach_from_host()?;
         match &self.standby {
             None => attach_over_root(rootfs.as_fd())?,

@@ -12,7 +12,7 @@ use carrack_sys::process::{Cloned, namespace, send_signal, wait_pidfd};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Root, Spec, State};
 use rustix::process::{Pid, WaitIdStatus};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Report, Signal};
 use crate::init::{self, Plan};
 use crate::masks::Masks;
@@ -81,7 +81,7 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
                 Mappings::of(spec).write(init.child.pid)?;
                 init.channel.signal(Signal::OwnersMapped)?;
             }
-            init.place(cgroup, spec.process().as_ref().and_then(Process::oom_score_adj))?;
+            init.place(spec.process().as_ref().and_then(Process::oom_score_adj))?;
             Ok(init)
         }
     }
@@ -111,6 +111,7 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         domainname: spec.domainname().clone(),
         sysctls: Sysctls::plan(spec, &namespaces)?,
         cgroup: cgroup.map(Cgroup::view),
+        entrances: Entrances::open(cgroup)?,
         process: PlannedProcess::new(process, Some(linux), stdio, reaper)?,
         standby: None,
         namespaces,
@@ -200,13 +201,10 @@ impl Init {
         self.namespaces = names.filter_map(|name| self.open_namespace(name).ok().map(Into::into)).collect();
     }
 
-    /// Puts the child into its cgroup and tells it.
-    pub(crate) fn place(&self, cgroup: Option<&Cgroup>, oom_score: Option<i32>) -> Result<()> {
+    /// Sets what only the parent can, and tells the child.
+    pub(crate) fn place(&self, oom_score: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score {
             set_oom_score(self.child.pid, score)?;
-        }
-        if let Some(cgroup) = cgroup {
-            cgroup.add_to_v1(self.pid())?;
         }
         self.channel.signal(Signal::Placed)
     }

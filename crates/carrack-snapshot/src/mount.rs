@@ -60,6 +60,14 @@ impl Mount {
         self
     }
 
+    /// The same above `folder`, whose files show where no layer has one of the name. What is no overlay stays as it is.
+    pub fn above(mut self, folder: PathBuf) -> Self {
+        if let Self::Overlay { lowers, .. } = &mut self {
+            lowers.push(Lower::Folder(folder));
+        }
+        self
+    }
+
     /// The same to look at only. It may be opened beside a mount that writes: the changes so far are one more
     /// read-only folder to it, and what changes meanwhile may or may not be seen.
     pub fn read_only(self) -> Self {

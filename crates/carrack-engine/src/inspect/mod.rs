@@ -39,7 +39,7 @@ impl Engine {
 
     fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
         let Container { record, state } = container;
-        let folder = self.containers.folder(&record.id);
+        let folder = self.containers.run_folder(&record.id);
         let in_folder = |name: &str| folder.join(name).display().to_string();
         let mut argv = record.program.entrypoint.iter().chain(&record.program.command);
         json!({

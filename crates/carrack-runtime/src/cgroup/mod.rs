@@ -4,6 +4,7 @@
 
 mod controllers;
 mod devices;
+mod entrance;
 mod freezer;
 mod layout;
 mod stats;
@@ -21,6 +22,7 @@ use carrack_sys::IoContext;
 use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub(crate) use entrance::Entrances;
 pub use layout::{Hierarchy, Layout};
 pub use stats::{BlockIo, Cpu, Interface, Memory, Stats, Tasks, network_interfaces};
 
@@ -182,14 +184,9 @@ impl Cgroup {
 
     /// Puts a process into all folders.
     pub fn add(&self, pid: i32) -> Result<()> {
-        self.add_to_v1(pid)?;
-        self.v2.as_ref().map_or(Ok(()), |folder| write(folder, "cgroup.procs", &pid.to_string()))
-    }
-
-    /// Puts a process that was cloned into the v2 folder into the others.
-    pub(crate) fn add_to_v1(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
-        self.v1.iter().try_for_each(|hierarchy| write(&hierarchy.folder, "cgroup.procs", &pid))
+        let folders = self.v1.iter().map(|hierarchy| &hierarchy.folder).chain(&self.v2);
+        folders.into_iter().try_for_each(|folder| write(folder, "cgroup.procs", &pid))
     }
 
     /// The v2 folder, to clone into.
