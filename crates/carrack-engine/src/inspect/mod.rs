@@ -3,7 +3,7 @@
 use carrack_container::{Container, ContainerRecord, ContainerState, MountSettings, Program, Status};
 use carrack_image::Image;
 use carrack_network::Attachment;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{Engine, Result};
 
@@ -95,12 +95,29 @@ pub fn status_text(status: Status) -> &'static str {
 
 fn container_config_json(record: &ContainerRecord) -> Value {
     let Program {
-        entrypoint, command, env, user, working_dir, hostname, tty, open_stdin, stdin_once, ..
+        entrypoint,
+        command,
+        env,
+        user,
+        working_dir,
+        hostname,
+        domainname,
+        tty,
+        open_stdin,
+        stdin_once,
+        ..
+
     } = &record.program;
+    let exposed: Map<String, Value> =
+        record.host.network.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
     let list = |words: &Vec<String>| if words.is_empty() { Value::Null } else { json!(words) };
     json!({
         "Hostname": if hostname.is_empty() { record.id.short() } else { hostname },
+        "Domainname": domainname,
         "User": user,
+        "ExposedPorts": exposed,
+        "Umask": format!("{:04o}", record.program.umask.unwrap_or(0o022)),
+        "Timezone": record.program.timezone,
         "Tty": tty,
         "OpenStdin": open_stdin,
         "StdinOnce": stdin_once,

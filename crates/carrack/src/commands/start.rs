@@ -29,7 +29,7 @@ pub struct Start {
     #[arg(long, value_name = "KEYS", requires = "attach")]
     detach_keys: Option<DetachKeys>,
     /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", requires = "attach")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", requires = "attach")]
     sig_proxy: bool,
 }
 
