@@ -172,8 +172,7 @@ mod tests {
         assert_eq!(binds.len(), 3);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         let hosts = read("hosts");
-        let expected =
-            "10.0.0.7\tdb\nfd00::1\tsix\n10.1.0.1\tup\n10.1.0.1\ttop\n10.1.2.3\tweb.fleet web\n";
+        let expected = "10.0.0.7\tdb\nfd00::1\tsix\n10.1.0.1\tup\n10.1.0.1\ttop\n10.1.2.3\tweb.fleet web\n";
         assert!(hosts.ends_with(expected), "{hosts}");
         assert_eq!(read("hostname"), "web\n");
         for wrong in ["db", "db:", ":10.0.0.1", "a b:10.0.0.1", "a\n10.0.0.1 b:10.0.0.1", "a#:10.0.0.1"] {

@@ -124,10 +124,10 @@ fn container_group() -> Vec<Entry> {
         "run", "start", "stop", "wait",
     ]
     .map(find);
-    [find("ps").named("ls")]
+    [find("ps").named("ls"), find("ps").named("list"), find("ps")]
         .into_iter()
         .chain(same)
-        .chain([commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
+        .chain([commands::CONTAINER_EXISTS, commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
         .collect()
 }
 
@@ -148,7 +148,7 @@ fn registry_group() -> Vec<Entry> {
 }
 
 fn system_group() -> Vec<Entry> {
-    commands::SYSTEM.to_vec()
+    [find("info")].into_iter().chain(commands::SYSTEM.iter().copied()).collect()
 }
 
 /// The whole command line, for help, completion and manual pages.

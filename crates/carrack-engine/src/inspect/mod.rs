@@ -3,10 +3,12 @@
 use carrack_container::{Container, ContainerRecord, ContainerState, MountSettings, Program, Status};
 use carrack_image::Image;
 use carrack_network::Attachment;
+use carrack_sys::atomic;
 use serde_json::{Map, Value, json};
 
 use crate::{Engine, Result};
 
+mod enforced;
 mod host;
 mod image;
 mod network;
@@ -34,7 +36,11 @@ impl Engine {
         self.recover()?;
         let container = self.containers.find(text)?;
         let attachment = self.attachment(&container.record.id)?;
-        Ok(self.container_json(&container, attachment.as_ref()))
+        let mut value = self.container_json(&container, attachment.as_ref());
+        let spec = atomic::read(&self.spec_path(&container.record.id))?;
+        let spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        enforced::add(&mut value, spec.as_ref());
+        Ok(value)
     }
 
     fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
@@ -106,7 +112,6 @@ fn container_config_json(record: &ContainerRecord) -> Value {
         open_stdin,
         stdin_once,
         ..
-
     } = &record.program;
     let exposed: Map<String, Value> =
         record.host.network.exposed.iter().map(|port| (port.clone(), json!({}))).collect();

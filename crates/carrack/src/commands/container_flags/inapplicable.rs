@@ -19,11 +19,7 @@ const fn flag(name: &'static str, reason: &'static str) -> Inapplicable {
     Inapplicable { name, accepted: None, reason }
 }
 
-const fn value(
-    name: &'static str,
-    accepted: &'static [&'static str],
-    reason: &'static str,
-) -> Inapplicable {
+const fn value(name: &'static str, accepted: &'static [&'static str], reason: &'static str) -> Inapplicable {
     Inapplicable { name, accepted: Some(accepted), reason }
 }
 

@@ -140,15 +140,18 @@ mod tests {
 
     #[test]
     fn a_network_may_come_with_addresses() {
-        for text in ["bridge:ip=10.87.0.9,mac=02:00:00:00:00:09", "name=bridge,ip=10.87.0.9,mac-address=02:00:00:00:00:09"]
-        {
+        for text in [
+            "bridge:ip=10.87.0.9,mac=02:00:00:00:00:09",
+            "name=bridge,ip=10.87.0.9,mac-address=02:00:00:00:00:09",
+        ] {
             let place = Place::parse(text).unwrap();
             assert_eq!(place.mode, NetworkMode::Bridge);
             assert_eq!(place.address, Some(Ipv4Addr::new(10, 87, 0, 9)));
             assert_eq!(place.mac.as_deref(), Some("02:00:00:00:00:09"));
         }
         assert_eq!(Place::parse("none").unwrap().mode, NetworkMode::None);
-        for text in ["bridge:ip=x", "bridge:alias=a", "bridge:ip", "shore", "name=shore", "host:ip=10.0.0.1"] {
+        for text in ["bridge:ip=x", "bridge:alias=a", "bridge:ip", "shore", "name=shore", "host:ip=10.0.0.1"]
+        {
             assert!(Place::parse(text).is_err(), "{text:?} was accepted");
         }
     }
