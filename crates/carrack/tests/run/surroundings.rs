@@ -98,7 +98,8 @@ fn name_servers_and_what_goes_with_them() {
 #[test]
 fn an_empty_entrypoint_takes_the_images_away() {
     let store = store();
-    let with_entrypoint = crate::kit::busybox().config(|config| config.entrypoint(["/bin/echo", "entry"]));
+    let with_entrypoint = crate::kit::busybox()
+        .configure(|config| config.config.entrypoint = Some(vec!["/bin/echo".to_owned(), "entry".to_owned()]));
     store.load(&with_entrypoint, "localhost/entry:1");
     let flags = ["run", "--rm", "--network", "none"];
     let with = |rest: &[&str]| store.carrack([&flags, rest].concat());

@@ -59,6 +59,8 @@ const INAPPLICABLE: &[Inapplicable] = &[
     value("seccomp-policy", &["default"], "a profile is chosen with --security-opt seccomp=FILE"),
     value("secret", &[], "carrack keeps no secrets; bind a file with --volume FILE:/run/secrets/NAME:ro"),
     value("storage-opt", &[], "snapshots have no size of their own"),
+    value("systemd", &["false"], "carrack has no mode for systemd; mount what it wants with --tmpfs /run --tmpfs /tmp"),
+    value("timeout", &["0"], "carrack ends no container by the clock; run it under timeout(1)"),
     flag("use-api-socket", "carrack has no daemon whose socket could be shared"),
     value("volume-driver", &["", "local"], "volumes are folders of this host"),
 ];
@@ -120,7 +122,7 @@ fn refusal(known: &Inapplicable, matches: &ArgMatches) -> Option<String> {
         Some(accepted) => {
             let values = matches.get_many::<String>(name).into_iter().flatten();
             let refused = values.into_iter().find(|value| !accepted.contains(&value.as_str()))?;
-            Some(format!("--{name} {refused} cannot apply: {reason}"))
+            Some(format!("--{name}={refused} cannot apply: {reason}"))
         }
     }
 }
