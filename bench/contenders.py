@@ -174,18 +174,18 @@ class Containerd(Contender):
 class Docker(Engine):
     programs = ("dockerd", "docker", "containerd", "runc")
 
-    def __init__(self, folder):
+    def __init__(self, folder, network=False):
         super().__init__(folder)
         self.containerd = Containerd(f"{folder}/{os.path.basename(folder)}-containerd")
         self.daemons = self.containerd.daemons
         os.makedirs(self.run_state)
         socket = f"{self.run_state}/docker.sock"
-        # Without its bridge and its firewall rules: no case here uses a network.
+        # Its bridge and its firewall rules only where a case uses a network.
+        alone = [] if network else ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
         self.start(["dockerd", "--containerd", self.containerd.socket, "--data-root", f"{folder}/docker",
                     "--exec-root", f"{self.run_state}/exec", "--pidfile", f"{self.run_state}/docker.pid",
                     "--host", f"unix://{socket}", "--storage-driver=overlay2", f"--cgroup-parent=/{GROUP}",
-                    "--exec-opt", "native.cgroupdriver=cgroupfs", "--bridge=none", "--iptables=false",
-                    "--ip6tables=false", "--ip-forward=false"], socket, f"{folder}/dockerd.log")
+                    "--exec-opt", "native.cgroupdriver=cgroupfs", *alone], socket, f"{folder}/dockerd.log")
         self.command = ["docker", "--host", f"unix://{socket}"]
         for _ in range(100):
             if subprocess.run([*self.command, "version"], env=ENVIRONMENT, capture_output=True,

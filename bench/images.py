@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tarfile
 
-COMMANDS = "sh true echo cat cp md5sum mkdir rm ls".split()
+COMMANDS = "sh true echo cat cp md5sum mkdir rm ls sleep".split()
 WORDS = [bytes(random.Random(n).choices(b"abcdefghijklmnopqrstuvwxyz", k=2 + n % 9)) for n in range(4000)]
 
 
@@ -122,6 +122,14 @@ def layout_of_files(folder, count):
         layout.layer(tar.getvalue())
     layout.finish()
     return sum(layer["size"] for layer in layout.layers), len(layout.layers), unpacked
+
+
+def small_tar(path, number):
+    """A tar of one small file, which differs from that of another number."""
+    with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        entry, data = tarfile.TarInfo("file"), f"{number}\n".encode()
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
 
 
 def bundle(folder, tree, template, cgroup):

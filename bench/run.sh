@@ -1,7 +1,9 @@
 #!/bin/bash
-# Measures carrack, podman, buildah and crun side by side, in one run, and prints one markdown table.
+# Measures carrack, podman, docker, buildah, crun, runc and the floor side by side, in one run, and prints one markdown table.
 #
-#   bench/run.sh CARRACK [CASE...]        cases: version run build pull-ext4 pull (all of them without one)
+#   bench/run.sh CARRACK [CASE...]        cases, all of them without one:
+#                                         version run run-bridge exec life sequence at-once idle images
+#                                         build pull-ext4 pull
 #
 # All of it happens in private mount, network and pid namespaces and one temporary folder, so that nothing is left
 # behind, whatever happens. A slow machine never makes it fail; an operation that goes wrong does.
