@@ -90,6 +90,12 @@ impl Container {
         if self.status()? == Status::Stopped {
             return Err(self.wrong_status("update", "container not running"));
         }
-        self.record.cgroup()?.update(resources)
+        match self.record.cgroup()?.update(resources)?.as_slice() {
+            [] => Ok(()),
+            missing => Err(Error::spec(format!(
+                "this host has no cgroup controller {} for its limits",
+                missing.join(", ")
+            ))),
+        }
     }
 }

@@ -22,6 +22,7 @@ mod limits;
 mod record;
 mod start;
 mod template;
+mod usage;
 
 use std::fs;
 use std::io;
