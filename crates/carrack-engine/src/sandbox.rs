@@ -70,12 +70,14 @@ impl Engine {
         let mut binds = files.write(plan.folder)?;
         binds.extend(plan.extra_binds);
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
+        let opened = self.open_mounts(plan.id, plan.host, &user)?;
         let input = SpecInput {
             program: plan.program,
             host: plan.host,
             user: &user,
             hostname: &hostname,
             binds: &binds,
+            mounts: opened.mounts(),
             settings: &self.environment.settings.containers,
         };
         let spec = spec::container_spec(&input)?;

@@ -21,6 +21,9 @@ pub struct Rm {
     /// Kill the ones that are running
     #[arg(short, long)]
     force: bool,
+    /// Remove volumes that were made for the container alone too
+    #[arg(short, long)]
+    volumes: bool,
     /// Remove every container
     #[arg(short, long)]
     all: bool,
@@ -35,7 +38,11 @@ impl Command for Rm {
             }
             false => self.containers,
         };
-        super::for_each(&containers, |container| match engine.remove_container(container, self.force) {
+        let remove = |container: &str| match self.volumes {
+            true => engine.remove_container_with_volumes(container, self.force),
+            false => engine.remove_container(container, self.force),
+        };
+        super::for_each(&containers, |container| match remove(container) {
             // Docker's --force does not mind a container that is gone.
             Err(error) if self.force && error.is_no_such_container() => Ok(()),
             result => result.map_err(Failure::from).and_then(|()| print_line(container)),

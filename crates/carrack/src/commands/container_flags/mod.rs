@@ -12,6 +12,7 @@ use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 
+mod mount_spec;
 mod mounts;
 mod network;
 mod resources;
