@@ -42,6 +42,24 @@ pub enum Error {
         /// What was given, cut to a printable length.
         text: String,
     },
+    /// The text cannot be a volume's name.
+    #[error("invalid volume name {text:?}: expected [a-zA-Z0-9][a-zA-Z0-9_.-]*, up to 255 bytes")]
+    InvalidVolumeName {
+        /// What was given, cut to a printable length.
+        text: String,
+    },
+    /// No volume has this name.
+    #[error("no such volume: {name}")]
+    VolumeNotFound {
+        /// What the user named.
+        name: String,
+    },
+    /// A volume of this name exists.
+    #[error("the volume {name} exists already")]
+    VolumeExists {
+        /// The name.
+        name: String,
+    },
     /// The text is not 64 lower-case hex digits.
     #[error("invalid container id {text:?}: expected 64 lower-case hex digits")]
     InvalidId {

@@ -20,9 +20,15 @@
 //!     lock                               flock: held by whoever changes the container
 //!     state.json                         the state
 //!     attach                             socket of the monitor, while one runs
+//! <root>/volumes/<name>/                 0700
+//!     volume.json                        what was asked for
+//!     _data/                             the content
+//!   volumes/.new-*, volumes/.removed-*   a creation or removal that a crash may have cut short; swept
+//!   volumes/.lock                        held shared while a container that names volumes is written, alone by
+//!                                        whoever removes one
 //! ```
 //!
-//! Locks are taken in the order: container, then names.
+//! Locks are taken in the order: volumes, container, names.
 
 pub mod attach;
 mod error;
@@ -37,6 +43,7 @@ mod scan;
 mod small_file;
 mod state;
 mod store;
+mod volumes;
 mod watch;
 
 pub use error::{Error, Result};
@@ -44,9 +51,11 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountSettings, NetworkMode, PortBinding, Program,
-    Protocol, Resources, SecuritySettings, TmpfsMount, Ulimit,
+    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountDepth, MountOrigin, MountPoint,
+    MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources,
+    SecuritySettings, TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};
 pub use store::{Container, ContainerStore, Locked};
+pub use volumes::{Volume, VolumeName, VolumeRecord, VolumeStore};

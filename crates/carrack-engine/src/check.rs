@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use carrack_container::ContainerId;
+use carrack_container::{ContainerId, MountPoint};
 use carrack_image::{Image, ImageRecord, Layer};
 use carrack_oci::{ChainId, Digest};
 use carrack_snapshot::{SnapshotKey, SnapshotName};
@@ -33,6 +33,8 @@ pub struct CheckReport {
     pub snapshots: usize,
     /// Number of containers.
     pub containers: usize,
+    /// Number of volumes.
+    pub volumes: usize,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// What the next collection takes, which is not wrong; `None` when an operation was at work.
@@ -63,6 +65,8 @@ pub(crate) enum Damage {
     Stack(Box<ImageRecord>),
     Snapshot(carrack_snapshot::Problem),
     Container(ContainerId),
+    /// Of which only the user can say what it held.
+    Volume(String),
 }
 
 impl Damage {
@@ -73,6 +77,9 @@ impl Damage {
                 Some(reference) => format!("pull it again: carrack pull {}", reference.familiar()),
                 None => format!("remove it: carrack rmi {}", record.id().short()),
             },
+            Self::Volume(name) => {
+                format!("remove it: carrack volume rm {name}, or make it: carrack volume create {name}")
+            }
             Self::Container(id) => format!("remove the container: carrack rm --force {}", id.short()),
             _ => "run carrack system check --repair".to_owned(),
         }
@@ -102,6 +109,7 @@ impl Engine {
         self.examine_snapshots(&mut report)?;
         self.examine_images(depth, &mut report)?;
         self.examine_containers(&mut report)?;
+        self.examine_volumes(&mut report)?;
         Ok(report)
     }
 
@@ -211,6 +219,29 @@ impl Engine {
                 // A damaged blob is reported as such.
                 Err(carrack_snapshot::Error::Layer(_)) if report.has_blob(&layer) => {}
                 Err(error) => report.add(object, error, Damage::Image(Box::new(record.clone()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Volumes that cannot be read, and those that a container names and nobody has.
+    fn examine_volumes(&self, report: &mut CheckReport) -> Result<()> {
+        let names = self.volumes.names()?;
+        let _held = if names.is_empty() { None } else { Some(self.volumes.hold()?) };
+        report.volumes = names.len();
+        for name in &names {
+            if let Err(error) = self.volumes.get(name) {
+                report.add(format!("volume {name}"), error, Damage::Volume(name.to_string()));
+            }
+        }
+        for container in self.containers.list()? {
+            let points = &container.record.host.mounts.points;
+            let missing = points.iter().filter_map(MountPoint::volume);
+            let missing = missing.filter(|name| !names.iter().any(|known| known.as_str() == *name));
+            for name in missing {
+                let object = format!("container {}", container.record.name);
+                let reason = format!("its volume {name} is not in the store");
+                report.add(object, reason, Damage::Volume(name.to_owned()));
             }
         }
         Ok(())

@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// The image that a container was made of; it is there as long as the container is.
-    fn base_of(&self, record: &ContainerRecord) -> Result<Image> {
+    pub(crate) fn base_of(&self, record: &ContainerRecord) -> Result<Image> {
         let found = self.images.find(record.image_id.as_str())?;
         Ok(Image::load(&self.content, &found.record.manifest)?)
     }
@@ -145,7 +145,7 @@ impl Engine {
 
     /// What the sandbox has made in the container's files to mount over it, and the folders that look changed only
     /// because of that.
-    fn made_mount_points(
+    pub(crate) fn made_mount_points(
         &self,
         container: &Container,
         base: &Image,
@@ -153,7 +153,7 @@ impl Engine {
     ) -> Result<BTreeSet<PathBuf>> {
         let merged = self.open_merged(container)?;
         let host = &container.record.host;
-        let binds = host.mounts.binds.iter().map(|bind| bind.destination.as_path());
+        let binds = host.mounts.points.iter().map(|point| point.destination.as_path());
         let tmpfs = host.mounts.tmpfs.iter().map(|mount| mount.destination.as_path());
         let wanted = mount_points::wanted(binds.chain(tmpfs));
         let Some(chain) = base.chain_id() else { return made(&wanted, None, &merged, squash) };

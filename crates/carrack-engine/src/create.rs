@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, Program};
 use carrack_image::Image;
-use carrack_oci::{ContainerConfig, Empty};
+use carrack_oci::ContainerConfig;
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
@@ -84,31 +84,26 @@ impl Engine {
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.prepare_on(&key, &image)?;
-        self.make_volume_folders(&key, image.config.config.volumes.as_ref())?;
+        let volumes = image.config.config.volumes.as_ref();
+        let settled = self.settle_mounts(&mut record.host.mounts, volumes, &key);
+        let settled = match settled {
+            Err(error) => {
+                self.snapshots.discard(&key)?;
+                return Err(error);
+            }
+            Ok(settled) => settled,
+        };
         let created = match name {
             Some(_) => self.containers.create(&record),
             None => self.containers.create_with_random_name(&mut record),
         };
         if created.is_err() {
+            self.forget_mounts(&settled)?;
             self.snapshots.discard(&key)?;
         }
         created?;
         self.images.touch(&found.record);
         Ok(id)
-    }
-
-    /// Folders that the image declares as volumes are part of the container's own filesystem, and must be there.
-    fn make_volume_folders(
-        &self,
-        key: &SnapshotKey,
-        volumes: Option<&BTreeMap<String, Empty>>,
-    ) -> Result<()> {
-        let Some(volumes) = volumes.filter(|volumes| !volumes.is_empty()) else { return Ok(()) };
-        let root = self.snapshots.mount(key)?.open_root()?;
-        for path in volumes.keys() {
-            root.create_dir_all(path, 0o755)?;
-        }
-        Ok(())
     }
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use carrack_container::ContainerStore;
+use carrack_container::{ContainerStore, VolumeStore};
 use carrack_content::ContentStore;
 use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
 use carrack_image::{ImageStore, LayerOrigins, ListStore};
@@ -52,6 +52,7 @@ pub struct Engine {
     pub(crate) snapshots: Box<dyn Snapshots>,
     pub(crate) driver: Choice,
     pub(crate) containers: ContainerStore,
+    pub(crate) volumes: VolumeStore,
     pub(crate) registries: Arc<Registries>,
 }
 
@@ -74,6 +75,7 @@ impl Engine {
             lists: ListStore::new(root.join("manifests")),
             origins: LayerOrigins::open(&root.join("layer-origins"))?,
             containers: ContainerStore::open(root, runroot)?,
+            volumes: VolumeStore::new(root.join("volumes")),
             registries,
             environment,
         })

@@ -148,7 +148,7 @@ impl Engine {
     fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
         self.refuse_if_mounted(record.id())?;
         let user =
-            self.containers.list()?.into_iter().find(|container| container.record.image_id == *record.id());
+            self.containers.list()?.into_iter().find(|container| container.record.uses_image(record.id()));
         match user {
             None => Ok(()),
             Some(container) => {

@@ -42,6 +42,7 @@ impl Engine {
         let mut paths = self.temporary_files()?;
         paths.extend(self.images.scan()?.leftovers);
         paths.extend(self.containers.scan()?.leftovers);
+        paths.extend(self.volumes.leftovers()?);
         paths.extend(self.content.ingests()?);
         let others = self.other_snapshots()?;
         for store in self.with_own(&others) {
@@ -67,6 +68,11 @@ impl Engine {
     pub(crate) fn clear_leftovers(&self) -> Result<()> {
         for path in self.temporary_files()? {
             atomic::remove_file(&path)?;
+        }
+        // Without volumes there is no folder of theirs, and none is made.
+        if !self.volumes.leftovers()?.is_empty() {
+            let _alone = self.volumes.alone()?;
+            self.volumes.leftovers()?.iter().try_for_each(|path| tree::remove_tree(path))?;
         }
         Ok(self.containers.sweep()?)
     }

@@ -4,10 +4,13 @@
 
 mod build;
 mod build_cache;
+mod changes;
 mod check;
 mod commit;
 mod container_filter;
+mod container_view;
 mod copy;
+mod cp;
 mod create;
 mod download;
 mod engine;
@@ -35,6 +38,8 @@ mod login;
 mod logs;
 mod manifest_lists;
 mod mount_points;
+mod mount_sources;
+mod mounts;
 mod network;
 mod origin;
 mod ports;
@@ -43,6 +48,7 @@ mod pull;
 mod pull_policy;
 mod push;
 mod registries;
+mod relabel;
 mod remove;
 mod rename;
 mod repair;
@@ -67,14 +73,16 @@ mod timezone;
 mod transfer;
 mod unpack;
 mod user_snapshots;
+mod volumes;
 mod wait;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, Container, ContainerId, ContainerNetwork, HostSettings, MountSettings, NetworkMode, PortBinding,
-    Resources, SecuritySettings, Status, TmpfsMount, Ulimit,
+    Container, ContainerId, ContainerNetwork, HostSettings, MountDepth, MountOrigin, MountPoint,
+    MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, SecuritySettings,
+    Status, TmpfsMount, Ulimit, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -84,10 +92,12 @@ pub use carrack_registry as registry;
 pub use carrack_runtime as runtime;
 pub use carrack_snapshot::{Choice, Driver, ImageMount, Lower, Mount, SnapshotInfo, SnapshotName};
 pub use carrack_sys::signals::SignalFd;
+pub use changes::{ChangeKind, FileChanges};
 pub use check::{CheckDepth, CheckReport, Problem};
 pub use commit::{CommitRequest, Format};
 pub use container_filter::ContainerFilters;
 pub use copy::{CopyOptions, Place};
+pub use cp::{CopyEnd, CopyFiles};
 pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
@@ -123,6 +133,10 @@ pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;
 pub use stop::{Patience, StopWish};
 pub use system_df::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace};
+pub use system_df::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, VolumeSpace};
+pub use system_prune::{SystemPrune, SystemPruned};
 pub use system_prune::{SystemPrune, SystemPruned};
 pub use user_snapshots::{SnapshotUsage, snapshot_text};
+pub use user_snapshots::{SnapshotUsage, snapshot_text};
+pub use volumes::{VolumeFilters, VolumeRequest, VolumeUse};
 pub use wait::WaitCondition;

@@ -26,6 +26,14 @@ impl Engine {
         self.remove_found(&container, force).operation("remove container", text)
     }
 
+    /// [`Engine::remove_container`], and the volumes that were made for it alone.
+    pub fn remove_container_with_volumes(&self, text: &str, force: bool) -> Result<()> {
+        let container = self.containers.find(text)?;
+        self.remove_found(&container, force)
+            .and_then(|()| self.remove_own_volumes(&container.record))
+            .operation("remove container", text)
+    }
+
     /// Removes every container that passes and is not in use; returns their IDs.
     pub fn prune_containers(&self, filters: &ContainerFilters) -> Result<Vec<ContainerId>> {
         let meant = self.filter_containers(filters, self.containers.list()?)?;
@@ -83,7 +91,12 @@ impl Engine {
             self.undo(effect)?;
         }
         locked.delete()?;
-        self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)
+        self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
+        // After the container, which names them; what a crash leaves, a prune of volumes takes.
+        match container.record.host.auto_remove {
+            true => self.remove_own_volumes(&container.record),
+            false => Ok(()),
+        }
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.

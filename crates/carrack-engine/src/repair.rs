@@ -70,7 +70,7 @@ impl Engine {
                 let snapshot = carrack_snapshot::SnapshotKey::new(&format!("container-{id}"))?;
                 self.snapshots.discard(&snapshot)?;
             }
-            Damage::Container(_) => return Ok(false),
+            Damage::Container(_) | Damage::Volume(_) => return Ok(false),
         }
         Ok(true)
     }

@@ -77,12 +77,14 @@ impl Engine {
         binds.extend(timezone::bind(&plan.program.timezone, plan.folder)?);
         binds.extend(plan.extra_binds);
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
+        let opened = self.open_mounts(plan.id, plan.host, &user)?;
         let input = SpecInput {
             program: plan.program,
             host: plan.host,
             user: &user,
             hostname: &hostname,
             binds: &binds,
+            mounts: opened.mounts(),
             settings: &self.environment.settings.containers,
         };
         let spec = spec::container_spec(&input)?;

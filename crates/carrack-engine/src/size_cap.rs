@@ -49,11 +49,11 @@ impl Engine {
 
     /// All records of the image that was not used for longest.
     fn least_recently_used(&self, added: &[&Digest]) -> Result<Option<(SystemTime, Vec<ImageRecord>)>> {
-        let used: Vec<Digest> =
-            self.containers.list()?.into_iter().map(|container| container.record.image_id).collect();
+        let containers = self.containers.list()?;
+        let is_used = |id: &Digest| containers.iter().any(|container| container.record.uses_image(id));
         let mut images: Vec<(SystemTime, Vec<ImageRecord>)> = Vec::new();
         for record in self.images.list()? {
-            if added.contains(&record.id()) || used.contains(record.id()) {
+            if added.contains(&record.id()) || is_used(record.id()) {
                 continue;
             }
             let last_used = self.images.last_used(&record)?;

@@ -13,6 +13,7 @@ use carrack_oci::{ChainId, Digest};
 use carrack_snapshot::{SnapshotKey, SnapshotName};
 use carrack_sys::{IoContext, tree};
 
+use crate::volumes::{VolumeFilters, VolumeUse};
 use crate::{Engine, Result};
 
 /// What the whole store takes.
@@ -22,6 +23,8 @@ pub struct DiskUsage {
     pub images: Vec<ImageSpace>,
     /// By container, the newest first.
     pub containers: Vec<ContainerSpace>,
+    /// Volumes by name.
+    pub volumes: Vec<VolumeSpace>,
     /// Entries of the build cache.
     pub cache: Vec<CacheSpace>,
     /// What images take together.
@@ -60,6 +63,15 @@ pub struct ContainerSpace {
     /// Its record and state.
     pub container: Container,
     /// What it takes beside its image.
+    pub size_bytes: u64,
+}
+
+/// One volume.
+#[derive(Debug)]
+pub struct VolumeSpace {
+    /// The volume, and the containers that have it.
+    pub volume: VolumeUse,
+    /// What it takes.
     pub size_bytes: u64,
 }
 
@@ -135,6 +147,10 @@ impl Engine {
             let size_bytes = scale.weigh(&parts)?;
             named.extend(parts);
             usage.containers.push(ContainerSpace { container, size_bytes });
+        }
+        for volume in self.list_volumes(&VolumeFilters::default())? {
+            let size_bytes = scale.weigh([&volume.volume.folder])?;
+            usage.volumes.push(VolumeSpace { volume, size_bytes });
         }
         self.weigh_cache(&mut named, &mut scale, &mut usage)?;
         let rest: Parts = self.all_parts()?.difference(&named).cloned().collect();

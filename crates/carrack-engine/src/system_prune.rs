@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::image_filter::parse_time;
 use crate::images::Removed;
+use crate::volumes::VolumeFilters;
 use crate::{Engine, Error, PruneImages, Result};
 
 /// What a prune of the system is about.
@@ -12,6 +13,8 @@ use crate::{Engine, Error, PruneImages, Result};
 pub struct SystemPrune {
     /// Also images that have a name.
     pub all: bool,
+    /// Also volumes that no container has and no user has named.
+    pub volumes: bool,
     /// `until=TIME` or `label=KEY[=VALUE]`: only what was created before, or has the label. The build cache knows
     /// neither and is then left alone.
     pub filters: Vec<String>,
@@ -22,6 +25,8 @@ pub struct SystemPrune {
 pub struct SystemPruned {
     /// Containers.
     pub containers: Vec<ContainerId>,
+    /// Volumes.
+    pub volumes: Vec<String>,
     /// Names and images, in order.
     pub images: Vec<Removed>,
     /// How many entries of the build cache.
@@ -75,10 +80,14 @@ impl Engine {
         let image_filters = self.image_filters(&request.filters)?;
         let before = self.store_bytes()?;
         let containers = self.prune_containers_that(&|container| filters.admit(container))?;
+        let volumes = match request.volumes {
+            true => self.prune_volumes(false, &VolumeFilters::parse(&request.filters)?)?.0,
+            false => Vec::new(),
+        };
         let images = self.prune_images(&PruneImages { all: request.all, filters: image_filters })?.removed;
         let cache_entries = if request.filters.is_empty() { self.prune_build_cache()? } else { 0 };
         self.collect_garbage()?;
         let reclaimed_bytes = before.saturating_sub(self.store_bytes()?);
-        Ok(SystemPruned { containers, images, cache_entries, reclaimed_bytes })
+        Ok(SystemPruned { containers, volumes, images, cache_entries, reclaimed_bytes })
     }
 }

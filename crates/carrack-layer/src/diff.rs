@@ -58,6 +58,36 @@ pub fn diff(upper: &Root, options: &DiffOptions, out: impl Write) -> Result<Diff
 
 /// Writes a tree, or one file of it, as a plain archive with exact times. Sockets are left out.
 pub fn archive(root: &Root, options: &ArchiveOptions, out: impl Write) -> Result<DiffSummary> {
+    archive_as(root, options, out, |root, entries| tree::walk(root, |place| entries.add(place)))
+}
+
+/// [`archive`] of a tree that is in use, with the mounts below it: what is gone when it is looked at is left out.
+/// `enters` says whether a folder on another file system is gone into.
+pub fn archive_live(
+    root: &Root,
+    options: &ArchiveOptions,
+    out: impl Write,
+    enters: &mut dyn FnMut(&Place<'_>) -> Result<bool>,
+) -> Result<DiffSummary> {
+    archive_as(root, options, out, |root, entries| {
+        let device = root.metadata("")?.map(|top| top.inode.0);
+        entries.is_live = true;
+        tree::walk_live(root, |place| {
+            let is_within = match place.metadata()? {
+                Some(own) if own.is_dir() && Some(own.inode.0) != device => enters(place)?,
+                _ => true,
+            };
+            Ok(entries.add(place)? && is_within)
+        })
+    })
+}
+
+fn archive_as<W: Write>(
+    root: &Root,
+    options: &ArchiveOptions,
+    out: W,
+    walk: impl FnOnce(&Root, &mut Entries<W>) -> Result<()>,
+) -> Result<DiffSummary> {
     let mut entries = Entries::new(out, options.name.clone(), None);
     let top = root.at(&options.path)?;
     let Some(metadata) = top.metadata()? else {
@@ -67,7 +97,7 @@ pub fn archive(root: &Root, options: &ArchiveOptions, out: impl Write) -> Result
         entries.add_as(&top, &metadata, options.name.clone())?;
     }
     if metadata.is_dir() {
-        tree::walk(&root.open_dir(&options.path)?, |place| entries.add(place))?;
+        walk(&root.open_dir(&options.path)?, &mut entries)?;
     }
     entries.finish()
 }
@@ -77,6 +107,8 @@ struct Entries<W: Write> {
     prefix: PathBuf,
     /// Set for the upper folder of an overlay.
     changes: Option<DiffOptions>,
+    /// What is gone meanwhile is left out.
+    is_live: bool,
     first_names: HashMap<(u64, u64), PathBuf>,
     /// Folders that are written only when something below them is, outermost first.
     held: Vec<Entry>,
@@ -86,7 +118,8 @@ struct Entries<W: Write> {
 impl<W: Write> Entries<W> {
     fn new(out: W, prefix: PathBuf, changes: Option<DiffOptions>) -> Self {
         let writer = Writer::new(Counting { out, hasher: Hasher::sha256(), bytes: 0 });
-        Self { writer, prefix, changes, first_names: HashMap::new(), held: Vec::new(), count: 0 }
+        let (first_names, held) = (HashMap::new(), Vec::new());
+        Self { writer, prefix, changes, is_live: false, first_names, held, count: 0 }
     }
 
     /// Adds a name that a walk found; whether to go into it.
@@ -131,11 +164,18 @@ impl<W: Write> Entries<W> {
     }
 
     fn add_as(&mut self, place: &Place<'_>, metadata: &Metadata, path: PathBuf) -> Result<()> {
-        let Some(kind) = self.kind(place, metadata, &path)? else { return Ok(()) };
+        let kind = match self.kind(place, metadata, &path) {
+            Err(_) if self.is_live => None,
+            kind => kind?,
+        };
+        let Some(kind) = kind else { return Ok(()) };
         let mut entry = self.entry(metadata, path, kind);
         match entry.kind {
             EntryKind::File => {
-                let file = place.open_file()?;
+                let file = match place.open_file() {
+                    Err(_) if self.is_live => return Ok(()),
+                    file => file?,
+                };
                 // Few files have any, and the open file tells it much faster than the name.
                 if rustix::fs::flistxattr_query(&file) != Ok(0) {
                     entry.xattrs = self.xattrs(place)?;

@@ -9,7 +9,7 @@ use carrack_sys::rooted::Root;
 
 use crate::Result;
 use crate::path::checked_path;
-use crate::tar::{EntryKind, Reader};
+use crate::tar::{Entry, EntryKind, Reader};
 use crate::unpack::{Rules, Unpacker};
 
 /// How an archive is extracted.
@@ -25,11 +25,26 @@ pub struct ExtractOptions {
 ///
 /// Folders are merged, anything else replaces what has its name. After an error, what was extracted stays.
 pub fn extract(tar: impl Read, target: &Root, options: &ExtractOptions) -> Result<()> {
+    extract_with(tar, target, options, &mut |_| Ok(true))
+}
+
+/// [`extract`] of those entries that `admit` admits, as it changes them. It sees paths as below the folder, and
+/// hardlinks of what it refused fail.
+pub fn extract_with(
+    tar: impl Read,
+    target: &Root,
+    options: &ExtractOptions,
+    admit: &mut dyn FnMut(&mut Entry) -> Result<bool>,
+) -> Result<()> {
     let folder = target.canonical_dir(&options.folder)?;
     let mut unpacker = Unpacker::new(target, Rules { is_layer: false, chown: options.chown });
     let mut reader = Reader::new(tar).accept_sparse();
     while let Some(mut entry) = reader.next_entry()? {
-        let path = checked_path(&entry.path)?;
+        entry.path = checked_path(&entry.path)?;
+        if !admit(&mut entry)? {
+            continue;
+        }
+        let path = entry.path.clone();
         // Without an entry for the archive's root: that folder belongs to the target.
         if path == Path::new("") && entry.kind == EntryKind::Directory {
             continue;

@@ -20,9 +20,9 @@ mod xattr;
 
 pub use apply::{Applied, ApplyOptions, apply};
 pub use carrack_erofs::Limits;
-pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, diff};
+pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, archive_live, diff};
 pub use error::{Error, Result};
-pub use extract::{ExtractOptions, extract};
+pub use extract::{ExtractOptions, extract, extract_with};
 pub use index::{IndexOptions, Indexed, index, index_file};
 pub use merge::{Merged, merge};
 pub use verify::{Difference, verify};

@@ -98,6 +98,12 @@ impl Root {
         Ok(Root { fd: self.resolve(path, FOLDER)?, name: shown(path) })
     }
 
+    /// Opens whatever `path` leads to, links followed, as a place only (`O_PATH`): nothing of it can be read or written
+    /// through the descriptor, it can be mounted.
+    pub fn open_path(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        self.resolve(path.as_ref(), OFlags::PATH | OFlags::CLOEXEC)
+    }
+
     /// Opens a regular file to read it; links are followed, anything but a regular file is refused.
     pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File> {
         self.open_regular(path.as_ref(), OFlags::empty())

@@ -61,8 +61,16 @@ pub fn remove_at(folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()
 }
 
 fn open_below(folder: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    open_below_with(folder, name, ResolveFlags::NO_XDEV)
+}
+
+fn open_below_with(
+    folder: BorrowedFd<'_>,
+    name: &OsStr,
+    further: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | further;
     openat2(folder, name, flags, Mode::empty(), resolve)
 }
 
@@ -122,16 +130,47 @@ impl Removal<'_> {
 /// `visit` says for a folder whether to go into it.
 pub fn walk<E: From<crate::Error>>(
     root: &Root,
+    visit: impl FnMut(&Place<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    walk_as(root, Mounts::Stay, visit)
+}
+
+/// [`walk`] of a tree that somebody else changes meanwhile, with the mounts below: what is gone when it is looked at is
+/// left out, as if it had never been.
+pub fn walk_live<E: From<crate::Error>>(
+    root: &Root,
+    visit: impl FnMut(&Place<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    walk_as(root, Mounts::Cross, visit)
+}
+
+/// What a walk does with mounts below where it began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    Stay,
+    Cross,
+}
+
+fn walk_as<E: From<crate::Error>>(
+    root: &Root,
+    mounts: Mounts,
     mut visit: impl FnMut(&Place<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let top = Location { base: Rc::new(root.try_clone()?), below: PathBuf::from("."), path: PathBuf::new() };
+    let base = Rc::new(root.try_clone()?);
+    let top = Location { base, below: PathBuf::from("."), path: PathBuf::new(), mounts };
     let mut levels = vec![Level::open(top)?];
     while let Some(level) = levels.last_mut() {
         let Some((name, kind)) = level.names.next() else {
             levels.pop();
             continue;
         };
-        let folder = level.folder()?;
+        let folder = match level.folder() {
+            Err(error) if mounts == Mounts::Cross && is_replaced(&error) => {
+                levels.pop();
+                continue;
+            }
+            folder => folder?,
+        };
         let path = level.location.path.join(&name);
         let place = Place::borrowed(folder.as_fd(), &name, &path);
         let descend = visit(&place)?;
@@ -144,10 +183,19 @@ pub fn walk<E: From<crate::Error>>(
             if let Some(far_above) = levels.len().checked_sub(MAX_DEPTH) {
                 levels[far_above].folder = None;
             }
-            levels.push(Level::open(below)?);
+            match Level::open(below) {
+                Err(error) if mounts == Mounts::Cross && is_replaced(&error) => {}
+                level => levels.push(level?),
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a folder is no longer where it was.
+fn is_replaced(error: &crate::Error) -> bool {
+    let code = error.source.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 /// How to open a folder of a walk: `below` an open one, so that no path gets too long for the kernel.
@@ -155,21 +203,27 @@ struct Location {
     base: Rc<Root>,
     below: PathBuf,
     path: PathBuf,
+    mounts: Mounts,
 }
 
 impl Location {
     fn open(&self) -> Result<Rc<OwnedFd>> {
-        open_below(self.base.as_fd(), self.below.as_os_str())
+        let further = match self.mounts {
+            Mounts::Stay => ResolveFlags::NO_XDEV,
+            Mounts::Cross => ResolveFlags::empty(),
+        };
+        open_below_with(self.base.as_fd(), self.below.as_os_str(), further)
             .map(Rc::new)
             .during("open the folder", &self.path)
     }
 
     fn child(&self, folder: &OwnedFd, name: &OsStr, path: PathBuf) -> Result<Self> {
+        let mounts = self.mounts;
         if self.below.as_os_str().len() <= MAX_PIECE_BYTES {
-            return Ok(Self { base: self.base.clone(), below: self.below.join(name), path });
+            return Ok(Self { base: self.base.clone(), below: self.below.join(name), path, mounts });
         }
         let folder = folder.try_clone().during("duplicate the handle of", &self.path)?;
-        Ok(Self { base: Rc::new(Root::from_fd(folder, &self.path)), below: name.into(), path })
+        Ok(Self { base: Rc::new(Root::from_fd(folder, &self.path)), below: name.into(), path, mounts })
     }
 }
 

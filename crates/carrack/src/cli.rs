@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -99,6 +99,12 @@ const GROUPS: [Group; 7] = [
         entries: system_group,
         augment: |command| with_entries(command, system_group()),
     },
+    Group {
+        name: "volume",
+        about: "Manage volumes",
+        entries: volume_group,
+        augment: |command| with_entries(command, volume_group()),
+    },
 ];
 
 /// Here for help, completion and manual pages: it has a command line of its own, with options of other meanings.
@@ -123,8 +129,8 @@ fn image_group() -> Vec<Entry> {
 
 fn container_group() -> Vec<Entry> {
     let same = [
-        "attach", "commit", "create", "exec", "export", "kill", "logs", "port", "rename", "restart", "rm",
-        "run", "start", "stop", "wait",
+        "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "port", "rename",
+        "restart", "rm", "run", "start", "stop", "wait",
     ]
     .map(find);
     [find("ps").named("ls"), find("ps").named("list"), find("ps")]
@@ -152,6 +158,10 @@ fn registry_group() -> Vec<Entry> {
 
 fn system_group() -> Vec<Entry> {
     [find("info")].into_iter().chain(commands::SYSTEM.iter().copied()).collect()
+}
+
+fn volume_group() -> Vec<Entry> {
+    commands::VOLUME.to_vec()
 }
 
 /// The whole command line, for help, completion and manual pages.

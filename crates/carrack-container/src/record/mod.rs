@@ -16,7 +16,9 @@ mod network;
 mod resources;
 mod security;
 
-pub use mounts::{Bind, MountSettings, TmpfsMount};
+pub use mounts::{
+    Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
+};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{Resources, Ulimit};
 pub use security::SecuritySettings;
@@ -43,6 +45,14 @@ pub struct ContainerRecord {
     /// The user's and the image's labels; never read by carrack.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+impl ContainerRecord {
+    /// Whether the container needs this image: it was made of it, or mounts it.
+    pub fn uses_image(&self, id: &Digest) -> bool {
+        let mounts = |point: &MountPoint| matches!(&point.source, MountSource::Image { image } if *image == id.to_string());
+        self.image_id == *id || self.host.mounts.points.iter().any(mounts)
+    }
 }
 
 /// What runs in a container, and how it is addressed.

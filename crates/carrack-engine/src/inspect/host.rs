@@ -1,10 +1,9 @@
 //! `HostConfig` of `docker container inspect`: what was asked of the host.
 
-use carrack_container::{
-    Bind, ContainerNetwork, HostSettings, MountSettings, Resources, SecuritySettings, Ulimit,
-};
-use serde_json::{Map, Value, json};
+use carrack_container::{ContainerNetwork, HostSettings, Resources, SecuritySettings, Ulimit};
+use serde_json::{Value, json};
 
+use super::mounts;
 use super::network::{bindings_json, network_text};
 use crate::settings::ContainerSettings;
 
@@ -12,7 +11,7 @@ use crate::settings::ContainerSettings;
 pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
     let sections = [
         resources(&host.resources, settings),
-        mounts(&host.mounts),
+        mounts::asked(&host.mounts),
         network(&host.network),
         security(&host.security),
         json!({
@@ -40,21 +39,6 @@ fn resources(asked: &Resources, settings: &ContainerSettings) -> Value {
         "CpusetCpus": asked.cpuset_cpus.clone().unwrap_or_default(),
         "PidsLimit": asked.pids_limit.unwrap_or(settings.pids_limit),
         "Ulimits": asked.ulimits.iter().map(ulimit).collect::<Vec<_>>(),
-    })
-}
-
-fn mounts(mounts: &MountSettings) -> Value {
-    let bind = |bind: &Bind| {
-        let mode = if bind.read_only { ":ro" } else { "" };
-        format!("{}:{}{mode}", bind.source.display(), bind.destination.display())
-    };
-    let tmpfs =
-        mounts.tmpfs.iter().map(|mount| (mount.destination.display().to_string(), json!(mount.options)));
-    json!({
-        "Binds": mounts.binds.iter().map(bind).collect::<Vec<_>>(),
-        "ReadonlyRootfs": mounts.read_only,
-        "Tmpfs": tmpfs.collect::<Map<_, _>>(),
-        "ShmSize": mounts.shm_size_bytes.unwrap_or(64 << 20),
     })
 }
 

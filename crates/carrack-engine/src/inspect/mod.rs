@@ -1,6 +1,6 @@
 //! Inspect: images and containers in the JSON that Docker prints, which scripts and the Docker API expect.
 
-use carrack_container::{Container, ContainerRecord, ContainerState, MountSettings, Program, Status};
+use carrack_container::{Container, ContainerRecord, ContainerState, Program, Status};
 use carrack_image::Image;
 use carrack_network::Attachment;
 use carrack_sys::atomic;
@@ -11,6 +11,7 @@ use crate::{Engine, Result};
 mod enforced;
 mod host;
 mod image;
+mod mounts;
 mod network;
 
 pub use network::network_text;
@@ -64,7 +65,7 @@ impl Engine {
             "Driver": self.driver.driver.name(),
             "Platform": "linux",
             "HostConfig": host::host_json(&record.host, &self.environment.settings.containers),
-            "Mounts": mounts_json(&record.host.mounts),
+            "Mounts": mounts::effective(&record.host.mounts, self.volumes.folder()),
             "Config": container_config_json(record),
             "NetworkSettings": network::network_json(&record.host.network.mode, attachment),
         })
@@ -131,24 +132,9 @@ fn container_config_json(record: &ContainerRecord) -> Value {
         "Image": record.image,
         "WorkingDir": working_dir,
         "Entrypoint": list(entrypoint),
+        "Volumes": mounts::own_volumes(&record.host.mounts),
         "Labels": record.labels,
         "StopSignal": record.program.stop_signal.as_deref().unwrap_or("SIGTERM"),
         "StopTimeout": record.program.stop_timeout_seconds,
     })
-}
-
-fn mounts_json(mounts: &MountSettings) -> Value {
-    let binds = mounts.binds.iter().map(|bind| {
-        json!({
-            "Type": "bind", "Source": bind.source, "Destination": bind.destination,
-            "Mode": if bind.read_only { "ro" } else { "" }, "RW": !bind.read_only, "Propagation": "rprivate",
-        })
-    });
-    let tmpfs = mounts.tmpfs.iter().map(|mount| {
-        json!({
-            "Type": "tmpfs", "Source": "", "Destination": mount.destination, "Mode": mount.options, "RW": true,
-            "Propagation": "",
-        })
-    });
-    Value::Array(binds.chain(tmpfs).collect())
 }

@@ -2,7 +2,7 @@
 
 use carrack_container::{Bind, HostSettings, Program};
 use carrack_runtime::{User, spec};
-use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Mount, Spec};
 
 use crate::Result;
 use crate::settings::ContainerSettings;
@@ -26,8 +26,10 @@ pub(crate) struct SpecInput<'a> {
     /// Who the program runs as, as found in the container's files.
     pub user: &'a User,
     pub hostname: &'a str,
-    /// Files and folders of the host, those of the user last.
+    /// Files that carrack keeps for the container.
     pub binds: &'a [Bind],
+    /// Mounts of the user's, those below others last.
+    pub mounts: &'a [Mount],
     pub settings: &'a ContainerSettings,
 }
 
@@ -90,6 +92,7 @@ mod tests {
             user: &user,
             hostname: "web",
             binds: &[],
+            mounts: &[],
             settings: &settings,
         })
     }

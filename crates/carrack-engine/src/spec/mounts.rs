@@ -1,39 +1,51 @@
 //! What a container sees beside its image.
+//!
+//! Invariant: a mount comes after those that it lies below; where the user mounts what every container has, the
+//! user's takes its place.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use carrack_container::{Bind, TmpfsMount};
+use carrack_container::Bind;
 use oci_spec::runtime::Mount;
 
 use super::SpecInput;
+use crate::mount_sources::tmpfs_mount;
 
-/// The default mounts, those of the user, and files that carrack keeps for the container.
+/// What a read-only root has in memory, with its mode (Podman's `--read-only-tmpfs`).
+const WRITABLE: [(&str, &str); 3] = [("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")];
+
+/// The default mounts, files that carrack keeps for the container, and those of the user.
 pub fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
-    if let Some(bytes) = input.host.mounts.shm_size_bytes {
+    let asked = &input.host.mounts;
+    if let Some(bytes) = asked.shm_size_bytes {
         for mount in mounts.iter_mut().filter(|mount| mount.destination().ends_with("dev/shm")) {
             let options = ["nosuid", "noexec", "nodev", "mode=1777"].map(str::to_owned);
             mount.set_options(Some(options.into_iter().chain([format!("size={bytes}")]).collect()));
         }
     }
-    mounts.extend(input.host.mounts.tmpfs.iter().map(tmpfs));
-    mounts.extend(input.binds.iter().chain(&input.host.mounts.binds).map(bind));
-    mounts
-}
-
-fn tmpfs(tmpfs: &TmpfsMount) -> Mount {
-    let mut options = ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
-    for option in tmpfs.options.split(',').filter(|option| !option.is_empty()) {
-        // What the user says replaces its opposite among the defaults.
-        options.retain(|known| known.strip_prefix("no") != Some(option));
-        options.push(option.to_owned());
+    let mut further: Vec<Mount> = Vec::new();
+    if asked.read_only && asked.read_only_tmpfs {
+        let is_taken = |path: &Path| {
+            asked.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
+                || asked.points.iter().any(|point| point.destination == path)
+        };
+        let free = WRITABLE.iter().filter(|(path, _)| !is_taken(Path::new(path)));
+        further.extend(free.map(|(path, mode)| {
+            let options = format!("exec,mode={mode}");
+            tmpfs_mount(&carrack_container::TmpfsMount { destination: path.into(), options })
+        }));
     }
-    let mut mount = Mount::default();
-    mount
-        .set_destination(tmpfs.destination.clone())
-        .set_typ(Some("tmpfs".to_owned()))
-        .set_source(Some(PathBuf::from("tmpfs")))
-        .set_options(Some(options));
-    mount
+    further.extend(asked.tmpfs.iter().map(tmpfs_mount));
+    further.extend(input.binds.iter().map(bind));
+    further.extend(input.mounts.iter().cloned());
+    further.sort_by_key(|mount| mount.destination().components().count());
+    for mount in further {
+        match mounts.iter_mut().find(|known| known.destination() == mount.destination()) {
+            Some(known) => *known = mount,
+            None => mounts.push(mount),
+        }
+    }
+    mounts
 }
 
 fn bind(bind: &Bind) -> Mount {

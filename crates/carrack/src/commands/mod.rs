@@ -9,7 +9,9 @@ mod container_exists;
 mod container_flags;
 mod container_prune;
 mod copy;
+mod cp;
 mod create;
+mod diff;
 mod exec;
 mod export;
 mod history;
@@ -55,6 +57,7 @@ mod tag;
 mod unpack;
 mod untag;
 mod version;
+mod volume;
 mod wait;
 
 use crate::cli::{Entry, entry};
@@ -82,7 +85,9 @@ pub const ALL: &[Entry] = &[
         "Copy an image between registries, layouts, archives and the store",
         copy::EXAMPLES,
     ),
+    entry::<cp::Cp>("cp", "Copy files between a container and this machine", cp::EXAMPLES),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
+    entry::<diff::Diff>("diff", "Show what has changed in the files of a container", diff::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
     entry::<export::Export>("export", "Write the files of a container as a tar", export::EXAMPLES),
     entry::<history::History>("history", "Show how each layer of an image came to be", history::EXAMPLES),
@@ -168,6 +173,15 @@ pub const SNAPSHOT: [Entry; 8] = [
     entry::<snapshot::Remove>("rm", "Remove snapshots", ""),
     entry::<snapshot::Usage>("usage", "Show what snapshots hold", ""),
     entry::<snapshot::View>("view", "Make a read-only snapshot", ""),
+];
+/// `carrack volume ...`
+pub const VOLUME: [Entry; 6] = [
+    entry::<volume::Create>("create", "Make a volume", volume::CREATE_EXAMPLES),
+    entry::<volume::Exists>("exists", "Tell by the exit code whether a volume is here", ""),
+    entry::<volume::Inspect>("inspect", "Show all details of volumes", ""),
+    entry::<volume::List>("ls", "List volumes", volume::LIST_EXAMPLES),
+    entry::<volume::Prune>("prune", "Remove unused volumes", ""),
+    entry::<volume::Remove>("rm", "Remove volumes", ""),
 ];
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =

@@ -34,7 +34,7 @@ pub struct Rm {
     /// Ask running ones to end first, and kill them after so many seconds
     #[arg(short, long, value_name = "SECONDS", requires = "force")]
     time: Option<u64>,
-    /// Remove the volumes that only it has
+    /// Remove the volumes that were made for it alone too
     #[arg(short, long)]
     volumes: bool,
 }
@@ -42,12 +42,12 @@ pub struct Rm {
 impl Command for Rm {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let Self { selection, force, ignore, depend, time, .. } = self;
+        let Self { selection, force, ignore, depend, time, volumes } = self;
         let containers = selection.resolve(&engine, |_| true)?;
         // Docker's --force does not mind a container that is gone.
         let may_be_gone = |error: &Error| (force || ignore) && error.is_no_such_container();
         super::for_each(&containers, |container| {
-            let remove = |name: &str| match remove(&engine, name, force, time) {
+            let remove = |name: &str| match remove(&engine, name, force, time, volumes) {
                 Err(error) if may_be_gone(&error) => Ok(()),
                 result => result.map_err(Failure::from).and_then(|()| print_line(name)),
             };
@@ -61,10 +61,13 @@ impl Command for Rm {
     }
 }
 
-fn remove(engine: &Engine, name: &str, force: bool, time: Option<u64>) -> Result<(), Error> {
+fn remove(engine: &Engine, name: &str, force: bool, time: Option<u64>, volumes: bool) -> Result<(), Error> {
     if let Some(seconds) = time {
         let patience = Some(Patience::Limited(Duration::from_secs(seconds)));
         engine.stop(name, &StopWish { patience, ..StopWish::default() })?;
     }
-    engine.remove_container(name, force)
+    match volumes {
+        true => engine.remove_container_with_volumes(name, force),
+        false => engine.remove_container(name, force),
+    }
 }

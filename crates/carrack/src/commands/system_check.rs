@@ -48,8 +48,8 @@ impl Command for Check {
 fn conclude(report: &CheckReport) -> Result<u8> {
     report.problems.iter().try_for_each(print_problem)?;
     print_line(format_args!(
-        "Checked: {} image names, {} blobs, {} snapshots, {} containers",
-        report.images, report.blobs, report.snapshots, report.containers
+        "Checked: {} image names, {} blobs, {} snapshots, {} containers, {} volumes",
+        report.images, report.blobs, report.snapshots, report.containers, report.volumes
     ))?;
     if let Some(leftovers) = report.leftovers.as_ref().filter(|leftovers| leftovers.count > 0) {
         let size = format_bytes(leftovers.bytes);

@@ -1,6 +1,6 @@
 //! `carrack system df`
 
-use carrack_engine::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, Status, status_text};
+use carrack_engine::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, Status, VolumeSpace, status_text};
 use carrack_oci::Reference;
 use clap::Args;
 use jiff::Timestamp;
@@ -42,6 +42,7 @@ const CONTAINER_COLUMNS: Columns = &[
     ("STATUS", "Status"),
     ("NAMES", "Names"),
 ];
+const VOLUME_COLUMNS: Columns = &[("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size")];
 const CACHE_COLUMNS: Columns =
     &[("CACHE ID", "ID"), ("SIZE", "Size"), ("LAST USED", "LastUsedSince"), ("SHARED", "Shared")];
 
@@ -90,10 +91,15 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
     let all: u64 = sum(&mut usage.containers.iter());
     let stopped: u64 = sum(&mut usage.containers.iter().filter(|container| !is_running(container)));
     let images = usage.images_bytes;
+    let is_used = |space: &&VolumeSpace| !space.volume.containers.is_empty();
+    let used_volumes = usage.volumes.iter().filter(is_used).count();
+    let volumes: u64 = usage.volumes.iter().map(|space| space.size_bytes).sum();
+    let unused_volumes: u64 =
+        usage.volumes.iter().filter(|space| !is_used(space)).map(|space| space.size_bytes).sum();
     let mut lines = vec![
         line("Images", usage.images.len(), used, images, images - usage.used_images_bytes),
         line("Containers", usage.containers.len(), running, all, stopped),
-        line("Local Volumes", 0, 0, 0, 0),
+        line("Local Volumes", usage.volumes.len(), used_volumes, volumes, unused_volumes),
         line("Build Cache", usage.cache.len(), 0, usage.cache_bytes, usage.cache_bytes),
     ];
     if usage.leftover_bytes > 0 {
@@ -108,7 +114,7 @@ fn print_details(usage: &DiskUsage) -> Result<()> {
     print_line("\nContainers space usage:\n")?;
     print_list(&usage.containers.iter().map(container_row).collect::<Vec<_>>(), CONTAINER_COLUMNS, None)?;
     print_line("\nLocal Volumes space usage:\n")?;
-    print_list(&[], &[("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size")], None)?;
+    print_list(&usage.volumes.iter().map(volume_row).collect::<Vec<_>>(), VOLUME_COLUMNS, None)?;
     print_line(format_args!("\nBuild cache usage: {}\n", format_bytes(usage.cache_bytes)))?;
     print_list(&usage.cache.iter().map(cache_row).collect::<Vec<_>>(), CACHE_COLUMNS, None)
 }
@@ -138,6 +144,14 @@ fn container_row(usage: &ContainerSpace) -> Value {
         "RunningFor": format_ago(record.created),
         "Status": status_text(usage.container.state.status),
         "Names": record.name.to_string(),
+    })
+}
+
+fn volume_row(space: &VolumeSpace) -> Value {
+    json!({
+        "Name": space.volume.volume.record.name.as_str(),
+        "Links": space.volume.containers.len(),
+        "Size": format_bytes(space.size_bytes),
     })
 }
 

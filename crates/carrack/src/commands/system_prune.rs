@@ -21,6 +21,9 @@ pub struct Prune {
     /// Remove all unused images, not only those without a name
     #[arg(short, long)]
     all: bool,
+    /// Remove volumes that no container has and that no user has named too
+    #[arg(long)]
+    volumes: bool,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -34,10 +37,19 @@ impl Command for Prune {
         if !self.force && !confirm(&self.warning())? {
             return Ok(0);
         }
-        let pruned = context.engine()?.prune_system(&SystemPrune { all: self.all, filters: self.filter })?;
+        let pruned = context.engine()?.prune_system(&SystemPrune {
+            all: self.all,
+            volumes: self.volumes,
+            filters: self.filter,
+        })?;
         if !pruned.containers.is_empty() {
             print_line("Deleted Containers:")?;
             pruned.containers.iter().try_for_each(print_line)?;
+            print_line("")?;
+        }
+        if !pruned.volumes.is_empty() {
+            print_line("Deleted Volumes:")?;
+            pruned.volumes.iter().try_for_each(print_line)?;
             print_line("")?;
         }
         if !pruned.images.is_empty() {
@@ -65,6 +77,9 @@ impl Prune {
             false => "all dangling images",
         };
         let mut lines = vec!["all stopped containers", images];
+        if self.volumes {
+            lines.push("all anonymous volumes not used by at least one container");
+        }
         // A filter that names what the build cache does not know spares it.
         if self.filter.is_empty() {
             lines.push("all build cache");

@@ -14,6 +14,7 @@ use crate::progress::Progress;
 
 pub mod id_file;
 mod inapplicable;
+mod mount_spec;
 mod mounts;
 mod network;
 mod process;
