@@ -138,7 +138,8 @@ impl<B: Backend> Resolver<'_, B> {
 
 /// Resolves what a text names as an image.
 pub(crate) fn base_image<B: Backend>(backend: &mut B, name: &str, platform: &Platform) -> Result<BaseImage> {
-    let parsed = name.parse::<Reference>();
+    // What a name meant before, as in `app@{1}`, only the backend knows.
+    let parsed = name.rsplit_once("@{").map_or(name, |(name, _)| name).parse::<Reference>();
     parsed.map_err(|source| Error::Reference { text: name.to_owned(), source })?;
     backend.base(name, platform).map_err(Error::backend(format!("use the image {name}")))
 }

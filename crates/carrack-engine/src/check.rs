@@ -59,6 +59,8 @@ pub(crate) enum Damage {
     Blob(Digest),
     /// A record that cannot be read.
     Record(PathBuf),
+    /// A manifest list that cannot be read.
+    List(PathBuf),
     /// A part of the image is not in the store.
     Image(Box<ImageRecord>),
     /// The image has all its bytes; a snapshot of them is missing.
@@ -108,6 +110,10 @@ impl Engine {
         self.examine_blobs(depth, &mut report)?;
         self.examine_snapshots(&mut report)?;
         self.examine_images(depth, &mut report)?;
+        for (path, error) in self.lists.damaged()? {
+            let reason = format!("it is no manifest list: {error}");
+            report.add(format!("file {}", path.display()), reason, Damage::List(path));
+        }
         self.examine_containers(&mut report)?;
         self.examine_volumes(&mut report)?;
         Ok(report)

@@ -1,8 +1,9 @@
 //! When an image is pulled: always, only when it is missing, when the registry's differs, or never.
 //!
-//! Invariant: a reference by digest whose image is here never asks the network, whatever the policy.
+//! Invariant: a reference by digest whose image is here never asks the network, whatever the policy; what a name meant
+//! before never does.
 
-use carrack_image::ImageRecord;
+use carrack_image::{ImageRecord, past_name};
 use carrack_oci::{Digest, Platform, Reference};
 
 use crate::error::OperationContext;
@@ -42,7 +43,7 @@ impl Engine {
             Ok(Pulled { record, is_new: false })
         };
         match (here, policy) {
-            (Some(record), _) if names_digest(name) => keep(record),
+            (Some(record), _) if names_digest(name) || past_name(name).is_some() => keep(record),
             (Some(record), PullPolicy::Missing | PullPolicy::Never) => keep(record),
             (None, PullPolicy::Never) => Err(self.not_here(name, platform)),
             // No registry knows images by their IDs.

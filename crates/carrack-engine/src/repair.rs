@@ -57,6 +57,7 @@ impl Engine {
             Damage::Stray(path) => tree::remove_tree(path)?,
             Damage::Blob(digest) => self.content.delete(digest)?,
             Damage::Record(path) => self.images.remove_damaged(path)?,
+            Damage::List(path) => self.lists.remove_damaged(path)?,
             Damage::Image(record) => self.forget(record)?,
             Damage::Stack(record) => {
                 if let Err(error) = self.stack_again(record) {

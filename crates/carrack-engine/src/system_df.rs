@@ -35,6 +35,16 @@ pub struct DiskUsage {
     pub cache_bytes: u64,
     /// What the next collection takes.
     pub leftover_bytes: u64,
+    /// All else: records, and what other storage drivers have kept in this store.
+    pub other_bytes: u64,
+}
+
+impl DiskUsage {
+    /// What images, containers, the cache and leftovers take together.
+    fn listed_bytes(&self) -> u64 {
+        let containers: u64 = self.containers.iter().map(|container| container.size_bytes).sum();
+        self.images_bytes + containers + self.cache_bytes + self.leftover_bytes
+    }
 }
 
 /// One image.
@@ -155,6 +165,8 @@ impl Engine {
         self.weigh_cache(&mut named, &mut scale, &mut usage)?;
         let rest: Parts = self.all_parts()?.difference(&named).cloned().collect();
         usage.leftover_bytes = scale.weigh(&rest)?;
+        // Another operation may have changed something since.
+        usage.other_bytes = self.store_bytes()?.saturating_sub(usage.listed_bytes());
         Ok(usage)
     }
 

@@ -14,24 +14,31 @@ use crate::origin::Origin;
 use crate::{Engine, Error, Result};
 
 impl Engine {
-    /// Unpacks an image into the folder `target`: one of this store by name or ID, or that of a layout or archive. After
-    /// an error, what was unpacked stays.
-    pub fn unpack(&self, image: &str, platform: &Platform, target: &Path) -> Result<()> {
+    /// Unpacks an image into the folder `target`: one of this store by name or ID, or that of a layout or archive. With
+    /// an `owner`, every file belongs to it. After an error, what was unpacked stays.
+    pub fn unpack(
+        &self,
+        image: &str,
+        platform: &Platform,
+        target: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Result<()> {
         let unpack = || {
+            let tree = || Ok(PlainTree::create(target, owner)?);
             let location: Location = image.parse().map_err(Error::from)?;
             match location {
-                Location::Registry(_) => self.unpack_stored(image, target),
-                local => self.unpack_local(&Origin::open(self, &local)?, platform, target),
+                Location::Registry(_) => self.unpack_stored(image, &tree),
+                local => self.unpack_local(&Origin::open(self, &local)?, platform, &tree),
             }
         };
         unpack().operation("unpack", image)
     }
 
-    fn unpack_stored(&self, name: &str, target: &Path) -> Result<()> {
+    fn unpack_stored(&self, name: &str, tree: &dyn Fn() -> Result<PlainTree>) -> Result<()> {
         let _operation = self.operation()?;
         let found = self.images.find(name)?;
         let image = Image::load(&self.content, &found.record.manifest)?;
-        let tree = PlainTree::create(target)?;
+        let tree = tree()?;
         for layer in image.layers() {
             let mut tar = self.open_layer_tar(&layer.descriptor.digest, layer.diff_id)?;
             check(&tree.add(&mut tar)?, layer.diff_id)?;
@@ -39,7 +46,12 @@ impl Engine {
         Ok(())
     }
 
-    fn unpack_local(&self, origin: &Origin, platform: &Platform, target: &Path) -> Result<()> {
+    fn unpack_local(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        tree: &dyn Fn() -> Result<PlainTree>,
+    ) -> Result<()> {
         let (mut descriptor, mut bytes) = origin.root()?;
         if let Document::Index(index) = Document::parse(&descriptor.media_type, &bytes)? {
             let offered = index.platforms().join(", ");
@@ -59,7 +71,7 @@ impl Engine {
         std::io::Read::read_to_end(&mut origin.local_blob(&manifest.config)?, &mut config)
             .during("read", "the config")?;
         let image = Image::parse(&descriptor, &bytes, &config)?;
-        let tree = PlainTree::create(target)?;
+        let tree = tree()?;
         for layer in image.layers() {
             let blob = origin.local_blob(layer.descriptor)?;
             let (_, mut tar) = compression::auto(blob).during("read", "a layer")?;

@@ -193,8 +193,8 @@ impl ImageStore {
     }
 }
 
-/// Takes `name@{number}` apart.
-fn past_name(text: &str) -> Option<(&str, usize)> {
+/// Takes `name@{number}`, what a name meant before, apart.
+pub fn past_name(text: &str) -> Option<(&str, usize)> {
     let (name, number) = text.strip_suffix('}')?.rsplit_once("@{")?;
     Some((name, number.parse().ok()?))
 }

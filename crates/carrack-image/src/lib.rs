@@ -14,7 +14,7 @@ mod store;
 pub mod transport;
 
 pub use error::{Error, Result};
-pub use find::{Found, MatchedBy, ShortNames};
+pub use find::{Found, MatchedBy, ShortNames, past_name};
 pub use image::{Image, Layer};
 pub use list_store::{ListSource, ListStore, ManifestList};
 pub use name_log::LogEntry;

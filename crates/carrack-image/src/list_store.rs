@@ -97,19 +97,40 @@ impl ListStore {
     /// Every list, by name.
     pub fn list(&self) -> Result<Vec<ManifestList>> {
         let mut lists = Vec::new();
+        for path in self.files()? {
+            lists.extend(self.read(&path)?);
+        }
+        lists.sort_by(|one, two| one.reference.cmp(&two.reference));
+        Ok(lists)
+    }
+
+    /// The files of lists that cannot be read, and why.
+    pub fn damaged(&self) -> Result<Vec<(PathBuf, Error)>> {
+        let read = |path: PathBuf| self.read(&path).err().map(|error| (path, error));
+        Ok(self.files()?.into_iter().filter_map(read).collect())
+    }
+
+    /// Deletes the file of a list that cannot be read.
+    pub fn remove_damaged(&self, path: &Path) -> Result<()> {
+        let _lock = self.lock()?;
+        atomic::remove_file(path)?;
+        Ok(atomic::sync_parent(path)?)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
         let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(lists),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
             entries => entries.during("list", &self.root)?,
         };
         for entry in entries {
             let path = entry.during("list", &self.root)?.path();
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if !hidden && path.extension().is_some_and(|extension| extension == "json") {
-                lists.extend(self.read(&path)?);
+                files.push(path);
             }
         }
-        lists.sort_by(|one, two| one.reference.cmp(&two.reference));
-        Ok(lists)
+        Ok(files)
     }
 
     /// Changes the list of a name alone among all who do: `change` gets what is there and says what is to be there.

@@ -22,11 +22,13 @@ use crate::{OPAQUE_XATTR, Result};
 pub struct ApplyOptions {
     /// The most bytes that the uncompressed tar may have.
     pub max_size_bytes: u64,
+    /// Owner of everything, in place of what the tar says.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        Self { max_size_bytes: u64::MAX }
+        Self { max_size_bytes: u64::MAX, owner: None }
     }
 }
 
@@ -54,7 +56,7 @@ pub fn apply(tar: impl Read, target: &Root, options: &ApplyOptions) -> Result<Ap
     let limit_bytes = options.max_size_bytes;
     let source = Bounded::new(VerifyingReader::new(tar, Hasher::sha256()), limit_bytes);
     let mut layer = LayerTarget {
-        unpacker: Unpacker::new(target, Rules { is_layer: true, chown: None }),
+        unpacker: Unpacker::new(target, Rules { is_layer: true, chown: options.owner }),
         is_opaque: false,
     };
     let (source, is_opaque, (implicit_dirs, usage)) =

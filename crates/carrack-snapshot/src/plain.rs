@@ -21,18 +21,21 @@ pub struct PlainTree {
     target: PathBuf,
     /// Where a layer is unpacked before it is put on the others: on the same file system.
     scratch: PathBuf,
+    options: ApplyOptions,
 }
 
 impl PlainTree {
-    /// Begins a tree in the folder `target`, which is made; one that exists must be empty.
-    pub fn create(target: &Path) -> Result<Self> {
+    /// Begins a tree in the folder `target`, which is made; one that exists must be empty. With an `owner`, all that is
+    /// unpacked belongs to it.
+    pub fn create(target: &Path, owner: Option<(u32, u32)>) -> Result<Self> {
         match fs::remove_dir(target) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             result => result.during("make room for the tree in", target)?,
         }
         make_files_folder(target, None)?;
         let name = format!(".{}", SnapshotKey::unique("unpack"));
-        Ok(Self { target: target.to_owned(), scratch: target.with_file_name(name) })
+        let options = ApplyOptions { owner, ..ApplyOptions::default() };
+        Ok(Self { target: target.to_owned(), scratch: target.with_file_name(name), options })
     }
 
     /// Puts a layer, an uncompressed tar, on what is there; returns its diff ID.
@@ -40,7 +43,7 @@ impl PlainTree {
         make_files_folder(&self.scratch, None)?;
         let layer = Root::open(&self.scratch)?;
         let target = Root::open(&self.target)?;
-        let applied = apply(tar, &layer, &ApplyOptions::default())?;
+        let applied = apply(tar, &layer, &self.options)?;
         if applied.is_opaque {
             tree::walk(&target, |place| {
                 place.remove_all()?;

@@ -2,9 +2,12 @@
 //!
 //! Invariant: one read tells all parts of a mount, however many layers there are.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use carrack_oci::{ChainId, DiffId};
+use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::tree::Usage;
 use serde::{Deserialize, Serialize};
@@ -72,6 +75,13 @@ impl Record {
         let Some(bytes) = bytes else { return Ok(None) };
         let name = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { name: name(), source })
+    }
+
+    /// When the record was written, by the clock of the file system: all beside it was complete then.
+    pub fn written_at(folder: &Path) -> Result<(i64, i64)> {
+        let path = folder.join(NAME);
+        let metadata = fs::metadata(&path).during("examine", &path)?;
+        Ok((metadata.mtime(), metadata.mtime_nsec()))
     }
 
     /// Writes the record; it becomes durable with the files beside it, or at once.

@@ -9,7 +9,7 @@ use carrack_content::ContentStore;
 use carrack_layer::DiffOptions;
 use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{ChainId, Digest};
-use carrack_sys::rooted::Root;
+use carrack_sys::rooted::{Metadata, Root};
 
 use crate::{Error, Kept, SnapshotKey, SnapshotName, Snapshots};
 
@@ -38,6 +38,7 @@ pub const CHECKS: &[Check] = &[
     ("a layer that is broken leaves nothing", broken_layer),
     ("a stack of 127 layers shows all of them", many_layers),
     ("changes are written as the same bytes by all kinds of stores", equal_diffs),
+    ("other content of the same length and time is a change", change_without_trace),
     ("names of one file, attributes and times are kept", file_metadata),
     ("snapshots come and go in several threads at once", concurrency),
     ("a collection spares what is kept, and nothing else", collection),
@@ -302,6 +303,19 @@ fn equal_diffs(store: &dyn Store, _tars: &ContentStore) {
     let again = store.diff(&key("work"), &options, &mut io::sink()).unwrap();
     assert_eq!(summary, again);
     assert_eq!(summary.diff_id.to_string(), CHANGES, "{:#?}", entries_of(&bytes));
+}
+
+fn change_without_trace(store: &dyn Store, _tars: &ContentStore) {
+    let base = add_layer(store, None, "base", &paths(&["changed", "same"]));
+    let root = store.prepare(&key("work"), Some(&base)).unwrap().open_root().unwrap();
+    let place = root.at("changed").unwrap();
+    let Metadata { mode, mtime, .. } = place.metadata().unwrap().unwrap();
+    place.remove().unwrap();
+    place.create_file(mode).unwrap().write_all(b"CHANGED").unwrap();
+    place.set_mtime(mtime).unwrap();
+    let mut bytes = Vec::new();
+    store.diff(&key("work"), &DiffOptions::default(), &mut bytes).unwrap();
+    assert_eq!(entries_of(&bytes), [("changed".into(), EntryKind::File)]);
 }
 
 /// Path and kind of each entry of a layer.

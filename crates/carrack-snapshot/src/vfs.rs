@@ -80,8 +80,14 @@ impl VfsSnapshotter {
         let staged = self.folders.stage()?;
         make_files_folder(&staged.files(), None)?;
         let parent = record.parent().map(|id| Root::open(&self.files(id))).transpose()?;
-        let active = Root::open(&files_of(&self.folders.active(key)))?;
-        changes::collect(parent.as_ref(), &active, &Root::open(&staged.files())?)?;
+        let folder = self.folders.active(key);
+        let active = Root::open(&files_of(&folder))?;
+        changes::collect(
+            parent.as_ref(),
+            &active,
+            &Root::open(&staged.files())?,
+            Record::written_at(&folder)?,
+        )?;
         Ok(staged)
     }
 }

@@ -409,3 +409,16 @@ fn run_has_no_network_when_asked() {
     store.carrack(["build", "--network", "host", "--no-cache", "--tag", "app", context]).success();
     assert_eq!(script(&store, "tr -d ' ' < /interfaces"), "lo");
 }
+
+#[test]
+fn a_stage_begins_from_what_a_name_meant_before() {
+    let (store, context) =
+        project(&[("Dockerfile", "FROM localhost/base:1@{1}\nCOPY file /\n"), ("file", "f")]);
+    store.load(&busybox().layer("/which \"old\""), "localhost/base:1");
+    store.load(&busybox().layer("/which \"new\""), "localhost/base:1");
+    build(&store, &context, &[]).success();
+    assert_eq!(script(&store, "cat /which"), "old");
+    fs::write(context.join("Dockerfile"), "FROM localhost/base:1@{7}\n").unwrap();
+    let refused = build(&store, &context, &[]).code(1);
+    assert!(refused.stderr.contains("the log of localhost/base:1"), "{}", refused.stderr);
+}

@@ -218,19 +218,28 @@ fn damage_is_found_repaired_and_pulled_again() {
     }
 }
 
-/// A layer's files are compared with the layer where the driver keeps them as files.
+/// What a driver has made of a layer is compared with the layer: its files, or its index.
 #[test]
 fn a_snapshot_is_made_anew_from_its_layer() {
     let (store, image) = (empty_store(), damaged_image());
     pull_layout(&store, &image, "app");
-    let one = |path: &Path| path.ends_with("fs/one");
-    let Some(file) = find_below(&store.root().join("snapshots"), &one).pop() else { return };
-    fs::write(&file, "2").unwrap();
+    let find = |found: &dyn Fn(&Path) -> bool| find_below(&store.root().join("snapshots"), found).pop();
+    let (file, said) = match find(&|path| path.ends_with("fs/one")) {
+        Some(file) => (file, "one: other content from byte 0 on"),
+        None => {
+            let index = find(&|path| path.ends_with("index")).expect("a driver keeps files or indexes");
+            (index, "its index is not that of its layers")
+        }
+    };
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 3;
+    fs::write(&file, &bytes).unwrap();
     check(&store, &["--quick"]).success();
     let run = check(&store, &[]).code(1);
-    assert!(run.stdout.contains("one: other content from byte 0 on"), "{}", run.stdout);
+    assert!(run.stdout.contains(said), "{}", run.stdout);
     check(&store, &["--repair"]).success();
     assert_clean(&store);
+    assert_ne!(fs::read(&file).unwrap(), bytes, "{} is made again", file.display());
     assert_eq!(
         store.carrack(["run", "--rm", "--network", "none", "app", "cat", "/one", "/two"]).line(),
         "12"

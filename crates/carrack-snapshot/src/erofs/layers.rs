@@ -301,3 +301,53 @@ pub(super) fn merge(indexes: &[PathBuf], path: &Path) -> Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_layer_that_comes_while_another_is_indexed_is_indexed_from_its_tar() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(&folder.path().join("content")).unwrap();
+        let root = folder.path().join("erofs");
+        let folders = Folders::open(&root, &["layers", "merged"]).unwrap();
+        let layers = Layers::new(&root, &content);
+        let mut tar = carrack_layer::tar::Writer::new(Vec::new());
+        tar.append(&crate::suite::entry("file"), &b"file"[..]).unwrap();
+        let tar = tar.finish().unwrap();
+        let busy = lock();
+        std::thread::scope(|scope| {
+            let adding = scope.spawn(|| layers.add(&mut tar.as_slice(), &folders).unwrap());
+            let began = Instant::now();
+            while content.list().unwrap().is_empty() {
+                assert!(began.elapsed() < Duration::from_secs(60), "the tar is written without waiting");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let layer = DiffId(content.list().unwrap()[0].0.clone());
+            assert!(!layers.is_complete(&layer).unwrap(), "its index waits");
+            drop(busy);
+            assert_eq!(adding.join().unwrap(), (layer.clone(), tar.len() as u64));
+            assert!(layers.is_complete(&layer).unwrap());
+            assert_eq!(layers.compare(&layer, &folders).unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn a_folder_that_a_loss_of_power_has_emptied_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(&folder.path().join("content")).unwrap();
+        let root = folder.path().join("erofs");
+        let folders = Folders::open(&root, &["layers", "merged"]).unwrap();
+        let layers = Layers::new(&root, &content);
+        let mut tar = carrack_layer::tar::Writer::new(Vec::new());
+        tar.append(&crate::suite::entry("file"), &b"file"[..]).unwrap();
+        let tar = tar.finish().unwrap();
+        let layer = DiffId(carrack_oci::Digest::of(&tar));
+        fs::create_dir(layers.path(&layer)).unwrap();
+        layers.add(&mut tar.as_slice(), &folders).unwrap();
+        assert!(layers.is_complete(&layer).unwrap());
+    }
+}

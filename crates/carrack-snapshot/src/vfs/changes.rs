@@ -1,22 +1,32 @@
 //! What an active copy changed, found by comparing it with its parent and written as overlayfs would have it in an
 //! upper folder: so one function makes layers of either.
 //!
-//! Invariant: a name is a change when what can be seen of it differs, contents with equal times and sizes excepted.
+//! Invariant: a name is a change when what can be seen of it differs. Contents are compared where the kernel has seen
+//! the file change since it was copied, whatever its times and size.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use carrack_layer::{OPAQUE_XATTR, is_layer_xattr};
 use carrack_sys::rooted::{FileType, Metadata, Place, Root};
-use carrack_sys::tree;
+use carrack_sys::{IoContext, tree};
+use rustix::fs::{AtFlags, statat};
 
 use crate::Result;
 use crate::files::copy_folder_metadata;
 
-/// Fills the empty folder `upper`: files are further names of those in `active`, what is gone is a whiteout.
-pub(super) fn collect(parent: Option<&Root>, active: &Root, upper: &Root) -> Result<()> {
-    let mut changes = Changes { parent, active, upper, folders: Vec::new(), made: HashSet::new() };
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A time of the file system: seconds since 1970 and nanoseconds.
+pub(super) type Time = (i64, i64);
+
+/// Fills the empty folder `upper`: files are further names of those in `active`, what is gone is a whiteout. The copy was
+/// complete at `copied`.
+pub(super) fn collect(parent: Option<&Root>, active: &Root, upper: &Root, copied: Time) -> Result<()> {
+    let mut changes = Changes { parent, active, upper, copied, folders: Vec::new(), made: HashSet::new() };
     if let Some(parent) = parent {
         changes.add_removed(parent, Path::new(""))?;
     }
@@ -28,6 +38,7 @@ struct Changes<'root> {
     parent: Option<&'root Root>,
     active: &'root Root,
     upper: &'root Root,
+    copied: Time,
     /// In the order in which they were made.
     folders: Vec<PathBuf>,
     made: HashSet<PathBuf>,
@@ -39,7 +50,10 @@ impl Changes<'_> {
         let old_place = self.parent.and_then(|parent| parent.at(place.path()).ok());
         let old = old_place.as_ref().map(Place::metadata).transpose()?.flatten();
         let is_same = match (&old_place, &old) {
-            (Some(old_place), Some(old)) => is_same((old_place, old), (place, &metadata))?,
+            (Some(old_place), Some(old)) => {
+                is_same((old_place, old), (place, &metadata))?
+                    && (metadata.kind != FileType::RegularFile || self.has_same_content(old_place, place)?)
+            }
             _ => false,
         };
         if !is_same {
@@ -51,6 +65,20 @@ impl Changes<'_> {
             self.add_removed(parent, place.path())?;
         }
         Ok(true)
+    }
+
+    /// Whether two files of one length have the same bytes.
+    fn has_same_content(&self, old: &Place<'_>, new: &Place<'_>) -> Result<bool> {
+        let stat =
+            statat(new.folder(), new.name(), AtFlags::SYMLINK_NOFOLLOW).during("examine", new.path())?;
+        if (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or_default()) < self.copied {
+            return Ok(true);
+        }
+        let open = |place: &Place<'_>| -> Result<BufReader<File>> {
+            Ok(BufReader::with_capacity(BUFFER_BYTES, place.open_file()?))
+        };
+        let (mut old, mut new) = (open(old)?, open(new)?);
+        Ok(same_bytes(&mut old, &mut new).during("compare", "a file with its copy")?)
     }
 
     fn add(&mut self, place: &Place<'_>, metadata: &Metadata, old: Option<&Metadata>) -> Result<()> {
@@ -123,6 +151,21 @@ fn is_same(old: (&Place<'_>, &Metadata), new: (&Place<'_>, &Metadata)) -> Result
     match new.1.kind {
         FileType::Symlink => Ok(old.0.read_link()? == new.0.read_link()?),
         _ => Ok(xattrs(old.0)? == xattrs(new.0)?),
+    }
+}
+
+fn same_bytes(one: &mut impl BufRead, other: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let count = left.len().min(right.len());
+        if count == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+        one.consume(count);
+        other.consume(count);
     }
 }
 

@@ -68,7 +68,7 @@ impl Command for DiskFree {
     }
 }
 
-/// One line a kind, as Docker has them; a line for leftovers where there are any.
+/// One line a kind, as Docker has them; a line for leftovers where there are any, and one for all else in the store.
 fn summary(usage: &DiskUsage) -> Vec<Value> {
     let line = |kind: &str, total: usize, active: usize, bytes: u64, reclaimable: u64| {
         let percent = (reclaimable * 100).checked_div(bytes);
@@ -105,6 +105,7 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
     if usage.leftover_bytes > 0 {
         lines.push(line("Leftovers", 1, 0, usage.leftover_bytes, usage.leftover_bytes));
     }
+    lines.push(line("Other", 1, 0, usage.other_bytes, 0));
     lines
 }
 

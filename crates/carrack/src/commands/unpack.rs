@@ -25,12 +25,17 @@ pub struct Unpack {
     /// The platform to choose where a layout has several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Leave every file to the user who unpacks, whomever the image says
+    #[arg(long)]
+    rootless: bool,
 }
 
 impl Command for Unpack {
     fn run(self, context: &Context) -> Result<u8> {
         let platform = self.platform.unwrap_or_else(Platform::host);
-        context.engine()?.unpack(&self.image, &platform, &self.destination)?;
+        let owner =
+            self.rootless.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        context.engine()?.unpack(&self.image, &platform, &self.destination, owner)?;
         Ok(0)
     }
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use carrack_testkit::Store;
+use carrack_testkit::{ImageFixture, Store};
 
-use crate::kit::{IMAGE, store};
+use crate::kit::{IMAGE, empty_store, store};
 
 /// A run of the image under a driver.
 #[track_caller]
@@ -82,4 +82,21 @@ fn an_image_is_unpacked_into_a_folder() {
     assert!(folder.join("bin").is_dir());
     let refused = store.carrack(["unpack", IMAGE, folder.to_str().unwrap()]).code(1);
     assert!(refused.stderr.contains("make room for the tree"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_is_unpacked_rootless_belongs_to_the_user() {
+    use std::os::unix::fs::MetadataExt;
+    let store = empty_store();
+    store.load(&ImageFixture::new().layer("/one 0644 7:8 \"1\"\n/two/ 0755 9:9"), "localhost/owned:1");
+    for (flags, owners) in
+        [(&["unpack"][..], [(7, 8), (9, 9)]), (&["unpack", "--rootless"][..], [(0, 0), (0, 0)])]
+    {
+        let folder = store.path().join(flags.join("-"));
+        let arguments = flags.iter().copied().chain(["localhost/owned:1", folder.to_str().unwrap()]);
+        store.carrack(arguments).success();
+        let owner =
+            |name: &str| fs::metadata(folder.join(name)).map(|file| (file.uid(), file.gid())).unwrap();
+        assert_eq!([owner("one"), owner("two")], owners, "{flags:?}");
+    }
 }

@@ -207,3 +207,44 @@ fn origins_go_with_the_last_image_that_names_their_layers() {
     assert_eq!(origins(&there), Vec::<PathBuf>::new());
     assert!(Path::new(&there.root().join("layer-origins")).is_dir());
 }
+
+#[test]
+fn a_save_in_an_oci_format_makes_layers_again_and_says_when_it_cannot() {
+    let registry = Registry::start(CARRACK);
+    let here = store();
+    import(&here, "localhost/made:1");
+    let name = format!("{}/team/made:1", registry.address());
+    here.carrack(["push", "localhost/made:1", &name]).success();
+    let archive = here.path().join("made.tar").display().to_string();
+    let saved =
+        here.carrack(["save", "--format", "oci-archive", "-o", &archive, "localhost/made:1"]).success();
+    assert!(!saved.stderr.contains("warning"), "{}", saved.stderr);
+    let there = empty_store();
+    there.carrack(["load", "-q", "-i", &archive]).success();
+    assert_eq!(digest(&there, "localhost/made:1"), digest(&here, "localhost/made:1"));
+    // The bytes of a layer that others have compressed are lost with the blob, and no registry is asked.
+    let (pulled, name) = store_with_pulled(&registry);
+    let archive = pulled.path().join("pulled.tar").display().to_string();
+    let saved = pulled.carrack(["save", "--format", "oci-archive", "-o", &archive, &name]).success();
+    assert!(saved.stderr.contains("warning: the manifest digest changes"), "{}", saved.stderr);
+    let there = empty_store();
+    there.carrack(["load", "-q", "-i", &archive]).success();
+    assert_eq!(id(&there, &name), id(&pulled, &name));
+    assert_ne!(digest(&there, &name), digest(&pulled, &name));
+}
+
+#[test]
+fn wrong_bytes_of_an_earlier_process_are_fetched_again() {
+    let registry = Registry::start(CARRACK);
+    let name = format!("{}/team/app:1", registry.address());
+    store().carrack(["push", IMAGE, &name]).success();
+    let there = empty_store();
+    let image = busybox();
+    let layer = &image.layers()[0].descriptor;
+    let partial = there.root().join("content/ingest").join(format!("sha256-{}", layer.digest.hex()));
+    fs::create_dir_all(partial.parent().unwrap()).unwrap();
+    fs::write(&partial, vec![0; usize::try_from(layer.size / 2).unwrap()]).unwrap();
+    there.carrack(["pull", "-q", &name]).success();
+    assert_eq!(there.carrack(["run", "--rm", "--network", "none", &name, "echo", "fine"]).line(), "fine");
+    assert!(files_below(&there.root().join("content/ingest")).is_empty());
+}
