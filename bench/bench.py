@@ -120,14 +120,6 @@ class Bench:
         self.number += 1
         return Store(tool, f"{folder}/{tool}-{self.number}")
 
-    def pulled(self, tool):
-        """A store that holds the small image."""
-        def make():
-            store = self.store(tool)
-            execute([*store.command, *pull_arguments(tool), self.small()])
-            return store
-        return self.once(f"store-{tool}", make)
-
     def version(self):
         rounds("version", {tool: (None, lambda _, t=tool: [CARRACK if t == "carrack" else t, "--version"], None)
                            for tool in ("carrack", "podman", "buildah", "crun") if tool_exists(tool)}, 20)

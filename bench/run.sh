@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures carrack, podman, docker, buildah, crun, runc and the floor side by side, in one run, and prints one markdown table.
+# Measures carrack, podman, docker, buildah, crun, runc and the floor side by side, in one run, and prints one table.
 #
 #   bench/run.sh CARRACK [CASE...]        cases, all of them without one:
 #                                         version run run-bridge exec life sequence at-once idle images

@@ -102,6 +102,11 @@ impl ContentStore {
         Ok(atomic::sync_parent(&path)?)
     }
 
+    /// Makes the names that [`BlobWriter::commit_unsynced`] has given durable.
+    pub fn sync_names(&self) -> Result<()> {
+        Ok(atomic::sync_parent(&self.root.join("blobs/sha256/any"))?)
+    }
+
     /// Deletes a blob; one that does not exist is deleted already.
     pub fn delete(&self, digest: &Digest) -> Result<()> {
         Ok(atomic::remove_file(&self.blob_path(digest))?)

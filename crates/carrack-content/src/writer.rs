@@ -37,9 +37,19 @@ impl BlobWriter {
 
     /// Syncs and names the blob; returns its digest and size in bytes.
     pub fn commit(self) -> Result<(Digest, u64)> {
+        let store = self.store.clone();
+        let named = self.commit_unsynced()?;
+        store.sync_names()?;
+        Ok(named)
+    }
+
+    /// The same, but the name is durable only after [`ContentStore::sync_names`], or a sync of the whole file system.
+    pub fn commit_unsynced(self) -> Result<(Digest, u64)> {
         let digest = self.hasher.clone().finish();
         if self.store.size(&digest)? != Some(self.size_bytes) {
-            self.store.adopt(&self.path, &digest)?;
+            self.file.sync_data().during("sync", &self.path)?;
+            let path = self.store.blob_path(&digest);
+            std::fs::rename(&self.path, &path).during("rename to", &path)?;
         }
         Ok((digest, self.size_bytes))
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, NetworkMode, Program};
+use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, Program};
 use carrack_image::Image;
 use carrack_oci::{ContainerConfig, Empty};
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
+use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::{Engine, Error, Result};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
@@ -23,6 +24,10 @@ pub struct ContainerRequest {
     pub command: Vec<String>,
     /// `NAME=value` entries on top of the image's; a `NAME` alone removes the image's.
     pub env: Vec<String>,
+    /// Variables of the image and of every container to go without.
+    pub unset_env: Vec<String>,
+    /// Whether to go without all of them.
+    pub unset_all_env: bool,
     /// Labels on top of the image's.
     pub labels: BTreeMap<String, String>,
     /// `user[:group]`
@@ -31,6 +36,12 @@ pub struct ContainerRequest {
     pub working_dir: Option<String>,
     /// The host name.
     pub hostname: Option<String>,
+    /// The NIS domain name.
+    pub domainname: Option<String>,
+    /// The mode bits that new files lack.
+    pub umask: Option<u32>,
+    /// The time zone.
+    pub timezone: Option<String>,
     /// Whether the program runs on a terminal.
     pub tty: bool,
     /// Whether its standard input stays open.
@@ -67,7 +78,7 @@ impl Engine {
             snapshot: key.to_string(),
             program: merged_program(&request, &image.config.config)?,
             labels: merged_labels(&request, &image.config.config),
-            host: request.host,
+            host: with_exposed(request.host, &image.config.config),
             id: id.clone(),
         };
         self.check_request(&record)?;
@@ -105,15 +116,13 @@ impl Engine {
         if host.resources.memory_swap_bytes.is_some() && host.resources.memory_bytes.is_none() {
             return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
         }
-        if !host.network.ports.is_empty()
-            && matches!(host.network.mode, NetworkMode::None | NetworkMode::Container(_))
-        {
-            return Err(Error::refused(
-                "cannot publish a port without a network of its own",
-                "use --network bridge",
-            ));
+        self.check_network(&host.network)?;
+        let program = &record.program;
+        [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;
+        match program.timezone.as_str() {
+            "" => Ok(()),
+            zone => crate::timezone::read(zone).map(drop),
         }
-        Ok(())
     }
 }
 
@@ -136,7 +145,12 @@ fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result
     Ok(Program {
         entrypoint,
         command,
-        env: merged_env(&image.env, &request.env),
+        env: merged_env(&kept_env(request, &image.env), &request.env),
+        unset_env: request.unset_env.clone(),
+        unset_all_env: request.unset_all_env,
+        domainname: request.domainname.clone().unwrap_or_default(),
+        umask: request.umask,
+        timezone: request.timezone.clone().unwrap_or_default(),
         user: request.user.clone().unwrap_or_else(|| image.user.clone()),
         working_dir,
         hostname: request.hostname.clone().unwrap_or_default(),
@@ -146,6 +160,40 @@ fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result
         stop_signal: request.stop_signal.clone().or_else(|| image.stop_signal.clone()),
         stop_timeout_seconds: request.stop_timeout_seconds,
     })
+}
+
+/// What the user leaves of the image's variables.
+fn kept_env(request: &ContainerRequest, image: &[String]) -> Vec<String> {
+    let is_unset = |entry: &&String| {
+        let name = entry.split('=').next().unwrap_or_default();
+        request.unset_all_env || request.unset_env.iter().any(|unset| unset == name)
+    };
+    image.iter().filter(|entry| !is_unset(entry)).cloned().collect()
+}
+
+/// The kernel takes 64 bytes; the name goes into `/etc/hosts` too, where a line break would be a further line.
+fn check_host_name(name: &str) -> Result<()> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if name.len() <= 64 && name.bytes().all(is_plain) && !name.starts_with(['-', '.']) {
+        return Ok(());
+    }
+    let hint = "expected at most 64 letters, digits, dots, dashes and underscores";
+    Err(Error::refused(format!("{name:?} is no host name"), hint))
+}
+
+/// The image's ports beside the user's; with `--publish-all` each that is not published is to be, on any port.
+fn with_exposed(mut host: HostSettings, image: &ContainerConfig) -> HostSettings {
+    let network = &mut host.network;
+    let of_image = image.exposed_ports.iter().flat_map(BTreeMap::keys);
+    // An image may say anything here; what is no port is of no use to anybody.
+    network.exposed.extend(of_image.flat_map(|text| parse_exposed(text).unwrap_or_default()));
+    if network.publish_all {
+        let published: Vec<String> = network.ports.iter().map(container_side).collect();
+        let missing = network.exposed.iter().filter(|port| !published.contains(port));
+        let bindings = missing.filter_map(|port| parse_ports(port).ok());
+        network.ports.extend(bindings.flatten().collect::<Vec<_>>());
+    }
+    host
 }
 
 /// Later entries of the same name win, in the place of the earlier ones.

@@ -29,6 +29,8 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// The working folder.
     pub working_dir: Option<String>,
+    /// Whether the program gets every capability; the container's seccomp profile holds for it all the same.
+    pub privileged: bool,
     /// Whether the program runs on a terminal.
     pub tty: bool,
     /// Whether the caller's standard input is connected.
@@ -42,6 +44,7 @@ pub struct ExecRequest {
 pub(crate) struct ExecTask {
     container: ContainerId,
     program: Program,
+    privileged: bool,
 }
 
 impl Engine {
@@ -71,7 +74,8 @@ impl Engine {
         };
         let id = container.record.id.clone();
         let title = format!("exec {}", id.short());
-        let task = Task::Exec(Box::new(ExecTask { container: id.clone(), program }));
+        let task =
+            Task::Exec(Box::new(ExecTask { container: id.clone(), program, privileged: request.privileged }));
         let client = self.start_stage(task, &title)?;
         wait_started(&client)?;
         Ok(Session::new(self, client, id))
@@ -88,7 +92,9 @@ impl Engine {
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
         let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
         let hostname = sandbox::hostname(record.id.as_str(), &record.program, &record.host);
-        let process = spec::exec_process(&task.program, &record.host, &user, &hostname)?;
+        let mut host = record.host.clone();
+        host.security.privileged |= task.privileged;
+        let process = spec::exec_process(&task.program, &host, &user, &hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
         let exec = Exec {
             target: target.as_fd(),

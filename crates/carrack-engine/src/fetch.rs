@@ -104,10 +104,12 @@ impl Engine {
         }
         *was_resumed = ingest.offset() > 0;
         let (sender, receiver) = sync_channel(CHUNKS);
+        // As many as there can be, so that none is ever thrown away.
+        let (used, spare) = sync_channel(CHUNKS + 2);
         let (fetched, unpacked, is_seen) = std::thread::scope(|scope| {
-            let unpacking = scope.spawn(|| self.unpack_stream(ChunkReader::new(receiver)));
-            let mut relay =
-                Relay { ingest: &mut ingest, unpacker: Unpacker::Reads(sender), has_passed: false };
+            let unpacking = scope.spawn(|| self.unpack_stream(ChunkReader::new(receiver, used)));
+            let unpacker = Unpacker::Reads(sender);
+            let mut relay = Relay { ingest: &mut ingest, unpacker, spare, has_passed: false };
             let fetched =
                 relay.pass_written().and_then(|()| origin.fetch(&layer.descriptor, &mut relay, progress));
             let is_seen = relay.end(fetched.is_ok());
@@ -163,6 +165,8 @@ fn check_diff_id(unpacked: Unpacked, expected: &DiffId) -> Result<Unpacked> {
 struct Relay<'a> {
     ingest: &'a mut Ingest,
     unpacker: Unpacker,
+    /// Chunks that were read: new memory for each would have to be mapped and cleared.
+    spare: Receiver<Vec<u8>>,
     has_passed: bool,
 }
 
@@ -185,12 +189,20 @@ impl Relay<'_> {
         }
         let mut file = self.ingest.written()?;
         while left > 0 {
-            let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES))];
+            let mut chunk = self.chunk();
+            chunk.resize(CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES)), 0);
             file.read_exact(&mut chunk).during("read", "what was received")?;
             left -= chunk.len() as u64;
             self.pass(chunk);
         }
         Ok(())
+    }
+
+    /// An empty chunk.
+    fn chunk(&self) -> Vec<u8> {
+        let mut chunk = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+        chunk.clear();
+        chunk
     }
 
     fn pass(&mut self, chunk: Vec<u8>) {
@@ -220,7 +232,9 @@ impl Relay<'_> {
 impl Write for Relay<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.ingest.write(bytes)?;
-        self.pass(bytes[..count].to_vec());
+        let mut chunk = self.chunk();
+        chunk.extend_from_slice(&bytes[..count]);
+        self.pass(chunk);
         Ok(count)
     }
 
@@ -245,13 +259,14 @@ impl BlobSink for Relay<'_> {
 /// The chunks of a layer as a stream; it fails where they end without the mark of the end.
 struct ChunkReader {
     chunks: Receiver<Option<Vec<u8>>>,
+    used: SyncSender<Vec<u8>>,
     current: Cursor<Vec<u8>>,
     is_at_end: bool,
 }
 
 impl ChunkReader {
-    fn new(chunks: Receiver<Option<Vec<u8>>>) -> Self {
-        Self { chunks, current: Cursor::default(), is_at_end: false }
+    fn new(chunks: Receiver<Option<Vec<u8>>>, used: SyncSender<Vec<u8>>) -> Self {
+        Self { chunks, used, current: Cursor::default(), is_at_end: false }
     }
 }
 
@@ -263,7 +278,11 @@ impl Read for ChunkReader {
                 return Ok(count);
             }
             match self.chunks.recv() {
-                Ok(Some(chunk)) => self.current = Cursor::new(chunk),
+                Ok(Some(chunk)) => {
+                    let used = std::mem::replace(&mut self.current, Cursor::new(chunk));
+                    // Nobody wants it at the end.
+                    let _ = self.used.try_send(used.into_inner());
+                }
                 Ok(None) => self.is_at_end = true,
                 Err(_) => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the transfer was cut short"));

@@ -1,11 +1,13 @@
 //! The network of containers: which bridge, where its leases are, what a container has of it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use carrack_container::{Container, ContainerId, PortBinding};
-use carrack_network::{Attachment, Bridge, InterfaceName};
+use carrack_container::{Container, ContainerId, ContainerNetwork, NetworkMode, PortBinding};
+use carrack_network::{Attachment, Bridge, InterfaceName, MacAddress, Wish};
 
-use crate::{Engine, Result};
+use crate::host_files::extra_host;
+use crate::{Engine, Error, Result};
 
 impl Engine {
     pub(crate) fn bridge(&self) -> Result<Bridge> {
@@ -29,5 +31,49 @@ impl Engine {
         }
         let attachment = self.attachment(&container.record.id)?;
         Ok(attachment.as_ref().map_or_else(Vec::new, crate::ports::published))
+    }
+}
+
+/// The addresses that the user asked for.
+pub(crate) fn wish(network: &ContainerNetwork) -> Result<Wish> {
+    let mac = network.mac.clone().map(MacAddress::try_from).transpose()?;
+    Ok(Wish { address: network.address, mac })
+}
+
+impl Engine {
+    /// What `host-gateway` stands for: the host as the container reaches it.
+    pub(crate) fn host_gateway(&self, mode: &NetworkMode) -> Result<IpAddr> {
+        match mode {
+            NetworkMode::Host => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            _ => Ok(IpAddr::V4(self.bridge()?.subnet.gateway())),
+        }
+    }
+
+    /// Refuses wishes that contradict each other or the network.
+    pub(crate) fn check_network(&self, network: &ContainerNetwork) -> Result<()> {
+        let own = match network.mode {
+            NetworkMode::Bridge => true,
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => false,
+        };
+        let is_published = !network.ports.is_empty() || network.publish_all;
+        if is_published && matches!(network.mode, NetworkMode::None | NetworkMode::Container(_)) {
+            let message = "cannot publish a port without a network of its own";
+            return Err(Error::refused(message, "use --network bridge"));
+        }
+        let wish = wish(network)?;
+        if !own && wish != Wish::default() {
+            let message = "an address can be chosen only on the bridge";
+            return Err(Error::refused(message, "use --network bridge"));
+        }
+        if let Some(mac) = wish.mac.filter(|mac| !mac.is_of_one_interface()) {
+            let hint = "expected one whose first octet is even, as in 02:42:ac:11:00:02";
+            return Err(Error::refused(format!("no interface can have the hardware address {mac}"), hint));
+        }
+        let subnet = self.bridge()?.subnet;
+        if let Some(address) = wish.address.filter(|address| !subnet.has_host(*address)) {
+            let hint = format!("expected one of {subnet} that is not the bridge's own");
+            return Err(Error::refused(format!("no container can have the address {address}"), hint));
+        }
+        network.extra_hosts.iter().try_for_each(|entry| extra_host(entry).map(drop))
     }
 }

@@ -13,6 +13,8 @@ use crate::registries::Places;
 use crate::stream::{BlobReader, Exact, produced};
 use crate::{Engine, Error, Result};
 
+const COPY_BYTES: usize = 128 << 10;
+
 /// An opened place that has an image.
 pub(crate) enum Origin {
     /// A registry, or several that may have it; blobs resume by Range.
@@ -95,7 +97,6 @@ impl Origin {
         Ok(Box::new(Exact::new(reader, descriptor)))
     }
 
-    /// Writes a blob's bytes into `ingest`, from where it stands; the ingest verifies them.
     /// Opens a blob of this machine.
     pub(crate) fn local_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
         match self {
@@ -130,13 +131,18 @@ impl Origin {
     }
 }
 
-/// Copies a local blob, telling how far it is after each megabyte.
+/// Copies a local blob, telling how far it is after each piece.
 fn copy(from: &mut dyn Read, to: &mut dyn BlobSink, progress: &dyn Fn(u64)) -> Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
     loop {
-        let copied = io::copy(&mut from.take(1 << 20), &mut *to).during("copy", "a blob")?;
-        if copied == 0 {
+        let count = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result.during("copy", "a blob")?,
+        };
+        if count == 0 {
             return Ok(());
         }
+        to.write_all(&buffer[..count]).during("copy", "a blob")?;
         progress(to.offset());
     }
 }

@@ -3,11 +3,20 @@
 use carrack_container::{PortBinding, Protocol};
 use carrack_network::{Attachment, PublishedPort};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Parses the text of `-p`, which may name a range.
 pub fn parse_ports(text: &str) -> Result<Vec<PortBinding>> {
     Ok(PublishedPort::parse(text)?.iter().map(to_binding).collect())
+}
+
+/// Parses a port of a container as images and `--expose` have it (`80`, `53/udp`, `8000-8010/tcp`) into single ones.
+pub fn parse_exposed(text: &str) -> Result<Vec<String>> {
+    if text.contains(':') {
+        let message = format!("{text:?} is no port of a container");
+        return Err(Error::refused(message, "expected PORT[-PORT][/PROTOCOL], as in 80 or 53/udp"));
+    }
+    Ok(parse_ports(text)?.iter().map(container_side).collect())
 }
 
 /// The ports that an attachment publishes, as a record has them.

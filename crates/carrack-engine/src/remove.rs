@@ -1,5 +1,6 @@
 //! Removing containers, and undoing what dead ones left in the kernel.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::container_filter::ContainerFilters;
 use crate::error::OperationContext;
 use crate::{Engine, Error, Result, signal};
 
@@ -24,9 +26,11 @@ impl Engine {
         self.remove_found(&container, force).operation("remove container", text)
     }
 
-    /// Removes every container that is not in use; returns their IDs.
-    pub fn prune_containers(&self) -> Result<Vec<ContainerId>> {
-        self.prune_containers_that(&|_| true)
+    /// Removes every container that passes and is not in use; returns their IDs.
+    pub fn prune_containers(&self, filters: &ContainerFilters) -> Result<Vec<ContainerId>> {
+        let meant = self.filter_containers(filters, self.containers.list()?)?;
+        let ids: BTreeSet<_> = meant.into_iter().map(|container| container.record.id).collect();
+        self.prune_containers_that(&|container| ids.contains(&container.record.id))
     }
 
     /// Removes those containers that are not in use and meant.

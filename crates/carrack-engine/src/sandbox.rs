@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::spec::{self, SpecInput};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, timezone};
 
 /// What a sandbox is made of, as data.
 pub(crate) struct SandboxPlan<'a> {
@@ -66,8 +66,15 @@ impl Engine {
     pub(crate) fn make_sandbox(&self, plan: SandboxPlan<'_>, announce: Announce<'_>) -> Result<Sandbox> {
         let hostname = hostname(plan.id, plan.program, plan.host);
         // The address is known only when the network is attached, the mounts before: the file is written again.
-        let files = HostFiles { hostname: &hostname, host: plan.host, address: None };
+        let files = HostFiles {
+            hostname: &hostname,
+            domainname: &plan.program.domainname,
+            host: plan.host,
+            address: None,
+            gateway: self.host_gateway(&plan.host.network.mode)?,
+        };
         let mut binds = files.write(plan.folder)?;
+        binds.extend(timezone::bind(&plan.program.timezone, plan.folder)?);
         binds.extend(plan.extra_binds);
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
         let input = SpecInput {
@@ -116,7 +123,9 @@ impl Engine {
         let netns = init.network_namespace()?;
         let ports = crate::ports::to_published(&host.network.ports);
         let state = self.network_state();
-        let attachment = carrack_network::attach(&state, &self.bridge()?, id, netns.as_fd(), &ports)?;
+        let wish = crate::network::wish(&host.network)?;
+        let bridge = self.bridge()?;
+        let attachment = carrack_network::attach_at(&state, &bridge, id, netns.as_fd(), &ports, wish)?;
         announce(&network_effect(&attachment))?;
         Ok(Some(attachment))
     }

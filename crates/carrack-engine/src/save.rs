@@ -10,6 +10,7 @@ use carrack_oci::{Descriptor, Document, Manifest, Platform, Reference, media_typ
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
+use crate::layers::{LayerBytes, LayerFinder};
 use crate::{Engine, Error, Format, Result};
 
 /// What images are saved as.
@@ -71,9 +72,11 @@ impl Engine {
             return Err(Error::refused(message, "save each image to a folder of its own"));
         }
         let mut destination = destination(request.format, request.target)?;
+        let finder = LayerFinder::new(self);
+        let saving = Saving { engine: self, finder: &finder, format: request.format, observer };
         let mut roots = Vec::new();
         for Chosen { image, names } in chosen {
-            let descriptor = self.write_saved(&image, request.format, destination.as_mut(), observer)?;
+            let descriptor = saving.write(&image, destination.as_mut())?;
             roots.push(Root { descriptor, names });
         }
         Ok(destination.finish(&roots)?)
@@ -150,65 +153,95 @@ impl Engine {
         }
         Ok(Some(image))
     }
+}
 
+/// How images are written to one place.
+struct Saving<'a> {
+    engine: &'a Engine,
+    finder: &'a LayerFinder<'a>,
+    format: SaveFormat,
+    observer: Observer<'a>,
+}
+
+impl Saving<'_> {
     /// Writes layers, config and manifest; returns the descriptor of the manifest that was written.
-    fn write_saved(
-        &self,
-        image: &Image,
-        format: SaveFormat,
-        destination: &mut dyn Destination,
-        observer: Observer<'_>,
-    ) -> Result<Descriptor> {
+    fn write(&self, image: &Image, destination: &mut dyn Destination) -> Result<Descriptor> {
         let mut layers = Vec::with_capacity(image.manifest.layers.len());
         for layer in image.layers() {
-            let descriptor = self.writable_layer(&layer, format)?;
+            let (descriptor, bytes) = self.writable_layer(&layer)?;
             let is_there = destination.has_blob(&descriptor)?;
             if !is_there {
-                destination.put_file(&descriptor, &self.content.open_blob(&descriptor.digest)?)?;
+                self.write_layer(&descriptor, &bytes, destination)?;
             }
             let phase = if is_there { Phase::Exists } else { Phase::Complete };
-            observer(Event::Blob { digest: &descriptor.digest, phase });
+            (self.observer)(Event::Blob { digest: &descriptor.digest, phase });
             layers.push(descriptor);
         }
+        self.warn_of_plain_layers(image, &layers);
         let config = &image.manifest.config;
-        destination.put_file(config, &self.content.open_blob(&config.digest)?)?;
-        let (descriptor, bytes) = self.saved_manifest(image, layers, format)?;
+        destination.put_file(config, &self.engine.content.open_blob(&config.digest)?)?;
+        let (descriptor, bytes) = self.manifest(image, layers)?;
         destination.put_manifest(&descriptor, &bytes)?;
         Ok(descriptor)
     }
 
     /// How a layer can be written: compressed as its manifest has it, or as its plain tar. Archives of Docker have
-    /// plain tars, the others keep the manifest's digest where they can.
-    fn writable_layer(&self, layer: &Layer<'_>, format: SaveFormat) -> Result<Descriptor> {
-        let exact = self.content.size(&layer.descriptor.digest)?.map(|_| layer.descriptor.clone());
-        let tar = self
-            .content
-            .size(&layer.diff_id.0)?
-            .map(|size_bytes| Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), size_bytes));
-        let descriptor = match format {
+    /// plain tars, the others keep the manifest's digest where they can without asking a registry.
+    fn writable_layer(&self, layer: &Layer<'_>) -> Result<(Descriptor, LayerBytes)> {
+        let exact = self.finder.find_here(layer.descriptor)?.map(|bytes| (layer.descriptor.clone(), bytes));
+        let tar = self.engine.content.size(&layer.diff_id.0)?.map(|size_bytes| {
+            let tar = Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), size_bytes);
+            // Where the manifest itself has the tar, its descriptor stays as it is.
+            let is_same = tar.digest == layer.descriptor.digest;
+            (if is_same { layer.descriptor.clone() } else { tar }, LayerBytes::Kept)
+        });
+        let chosen = match self.format {
             SaveFormat::DockerArchive => tar.or(exact),
             SaveFormat::OciArchive | SaveFormat::OciDir | SaveFormat::DockerDir => exact.or(tar),
         };
-        let descriptor = descriptor.ok_or_else(|| {
+        chosen.ok_or_else(|| {
             let message = format!("layer {} is not in the store", layer.descriptor.digest);
             Error::refused(message, "pull the image again")
-        })?;
-        // Where the manifest itself has the tar, its descriptor stays as it is.
-        let same = descriptor.digest == layer.descriptor.digest;
-        Ok(if same { layer.descriptor.clone() } else { descriptor })
+        })
+    }
+
+    fn write_layer(
+        &self,
+        layer: &Descriptor,
+        bytes: &LayerBytes,
+        destination: &mut dyn Destination,
+    ) -> Result<()> {
+        if *bytes == LayerBytes::Kept {
+            return Ok(destination.put_file(layer, &self.engine.content.open_blob(&layer.digest)?)?);
+        }
+        std::thread::scope(|scope| {
+            let mut reader = self.finder.open(scope, layer, bytes)?;
+            Ok(destination.put_blob(layer, &mut reader)?)
+        })
+    }
+
+    /// The digest of an image changes where the user does not expect it: only archives of Docker are always plain.
+    fn warn_of_plain_layers(&self, image: &Image, written: &[Descriptor]) {
+        let pairs = image.manifest.layers.iter().zip(written);
+        let plain: Vec<_> = pairs.filter(|(own, written)| own.digest != written.digest).collect();
+        let Some((first, _)) = plain.first() else { return };
+        if self.format != SaveFormat::DockerArchive {
+            let text = format!(
+                "the manifest digest changes: {} of {} layers are written as plain tars, because their compressed bytes (the first: {}) are not kept here; push to an oci: or oci-archive: place fetches them from their registry",
+                plain.len(),
+                written.len(),
+                first.digest
+            );
+            (self.observer)(Event::Warning(&text));
+        }
     }
 
     /// The image's own manifest where it still is right, else one of the same config with `layers`.
-    fn saved_manifest(
-        &self,
-        image: &Image,
-        layers: Vec<Descriptor>,
-        format: SaveFormat,
-    ) -> Result<(Descriptor, Vec<u8>)> {
-        let wants_docker = format == SaveFormat::DockerDir;
+    fn manifest(&self, image: &Image, layers: Vec<Descriptor>) -> Result<(Descriptor, Vec<u8>)> {
+        let wants_docker = self.format == SaveFormat::DockerDir;
         let is_docker = image.descriptor.media_type == media_type::DOCKER_MANIFEST;
         if layers == image.manifest.layers && (is_docker || !wants_docker) {
-            let bytes = self.content.read(&image.descriptor.digest)?;
+            let bytes = self.engine.content.read(&image.descriptor.digest)?;
             return Ok((image.descriptor.clone(), bytes));
         }
         let written = if wants_docker { Format::Docker } else { Format::Oci };

@@ -1,12 +1,11 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
-use std::time::Duration;
-
 use carrack_container::attach::{Client, Ended, Streams};
 use carrack_container::{ContainerId, Status};
 
 use crate::error::OperationContext;
 use crate::stage::Task;
+use crate::stop::StopWish;
 use crate::{Engine, Error, Result};
 
 /// A caller's connection with a program in a container.
@@ -70,9 +69,9 @@ impl Engine {
     }
 
     /// Stops the container if it runs, and starts it.
-    pub fn restart(&self, text: &str, timeout: Option<Duration>) -> Result<()> {
+    pub fn restart(&self, text: &str, wish: &StopWish) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.stop_container(&container, timeout).operation("restart", text)?;
+        self.stop_container(&container, wish).operation("restart", text)?;
         self.start(&container.record.id).map(drop)
     }
 

@@ -1,9 +1,9 @@
-//! Ending containers: kill, stop, wait.
+//! Ending containers: kill, stop.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use carrack_container::{Container, ContainerId, ContainerState, Status};
+use carrack_container::{Container, ContainerId, Status};
 use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 
@@ -12,6 +12,24 @@ use crate::{Engine, Error, Result, signal};
 
 /// Docker's default for `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a user wants a container to be stopped; `None` is the container's own way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopWish {
+    /// The signal, as a name or number.
+    pub signal: Option<String>,
+    /// How long it is waited for before it is killed.
+    pub patience: Option<Patience>,
+}
+
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// So long.
+    Limited(Duration),
+    /// For ever.
+    Unlimited,
+}
 
 impl Engine {
     /// The container that a user names.
@@ -48,21 +66,26 @@ impl Engine {
     }
 
     /// Asks the container to end, and kills it after its timeout; one that does not run is stopped already.
-    pub fn stop(&self, text: &str, timeout: Option<Duration>) -> Result<()> {
+    pub fn stop(&self, text: &str, wish: &StopWish) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.stop_container(&container, timeout).operation("stop", text)
+        self.stop_container(&container, wish).operation("stop", text)
     }
 
-    pub(crate) fn stop_container(&self, container: &Container, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn stop_container(&self, container: &Container, wish: &StopWish) -> Result<()> {
         if !container.state.status.is_active() {
             return Ok(());
         }
         let program = &container.record.program;
-        let signal = signal::parse(program.stop_signal.as_deref().unwrap_or("TERM"))?;
+        let signal = wish.signal.as_deref().or(program.stop_signal.as_deref());
+        let signal = signal::parse(signal.unwrap_or("TERM"))?;
         let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let timeout = timeout.or(own).unwrap_or(DEFAULT_STOP_TIMEOUT);
+        let patience = wish.patience.unwrap_or(Patience::Limited(own.unwrap_or(DEFAULT_STOP_TIMEOUT)));
+        let limit = match patience {
+            Patience::Limited(limit) => Some(limit),
+            Patience::Unlimited => None,
+        };
         self.signal(container, signal)?;
-        if self.wait_until_ended(&container.record.id, Some(timeout))? {
+        if self.wait_until_ended(&container.record.id, limit)? {
             return Ok(());
         }
         self.kill_container(container)
@@ -92,13 +115,5 @@ impl Engine {
             Err(carrack_container::Error::NotFound { .. }) => Ok(true),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Waits until the container has ended, and returns its exit code.
-    pub fn wait(&self, text: &str) -> Result<i32> {
-        let id = self.containers.find(text)?.record.id;
-        let has_ended = |state: &ContainerState| matches!(state.status, Status::Exited | Status::Removing);
-        let state = self.containers.wait(&id, None, has_ended).operation("wait for", text)?;
-        Ok(state.exit_code.unwrap_or(0))
     }
 }

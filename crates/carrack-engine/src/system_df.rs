@@ -111,6 +111,17 @@ fn measure(path: &Path) -> Result<u64> {
 }
 
 impl Engine {
+    /// What a container takes on disk beside its image, and together with it.
+    pub fn container_size(&self, container: &Container) -> Result<(u64, u64)> {
+        let of_image = match self.images.find(&container.record.image_id.to_string()) {
+            Err(carrack_image::Error::NotFound { .. }) => 0,
+            result => result?.record.size_bytes,
+        };
+        let mut scale = Scale::default();
+        let own = scale.weigh(&self.own_parts(container)?)?;
+        Ok((own, own + of_image))
+    }
+
     /// Measures the store.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         let _operation = self.operation()?;
@@ -191,16 +202,22 @@ impl Engine {
 
     /// The folder and the snapshot of a container, and the layers below it, which may have no other user.
     fn container_parts(&self, container: &Container) -> Result<Parts> {
-        let key = SnapshotKey::new(&container.record.snapshot)?;
-        let mut parts = Parts::from([self.containers.folder(&container.record.id)]);
-        let name = SnapshotName::Key(key);
-        parts.extend(self.snapshots.paths(&name));
+        let mut parts = self.own_parts(container)?;
+        let name = SnapshotName::Key(SnapshotKey::new(&container.record.snapshot)?);
         let info = self.snapshots.list()?.into_iter().find(|info| info.name == name);
         if let Some(parent) = info.and_then(|info| info.parent) {
             for chain in self.snapshots.stack_of(&parent)? {
                 parts.extend(self.chain_parts(&chain));
             }
         }
+        Ok(parts)
+    }
+
+    /// The folder and the snapshot of a container, without what is below it.
+    fn own_parts(&self, container: &Container) -> Result<Parts> {
+        let name = SnapshotName::Key(SnapshotKey::new(&container.record.snapshot)?);
+        let mut parts = Parts::from([self.containers.folder(&container.record.id)]);
+        parts.extend(self.snapshots.paths(&name));
         Ok(parts)
     }
 

@@ -16,6 +16,15 @@ use crate::{
     Attachment, Bridge, Error, InterfaceName, MacAddress, PublishedPort, Result, conntrack, netns, sysctl,
 };
 
+/// What a container asks of its place in the network; `None` is whatever is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The address.
+    pub address: Option<Ipv4Addr>,
+    /// The hardware address.
+    pub mac: Option<MacAddress>,
+}
+
 /// Joins the network namespace `container_netns` to the bridge, with a leased address and the published ports.
 ///
 /// Switches the namespace's loopback interface on too. The bridge, the rules and the host's forwarding are made where
@@ -28,12 +37,24 @@ pub fn attach(
     container_netns: BorrowedFd<'_>,
     ports: &[PublishedPort],
 ) -> Result<Attachment> {
+    attach_at(state_dir, bridge, container, container_netns, ports, Wish::default())
+}
+
+/// The same at an address, with a hardware address, that the container asks for.
+pub fn attach_at(
+    state_dir: &Path,
+    bridge: &Bridge,
+    container: &str,
+    container_netns: BorrowedFd<'_>,
+    ports: &[PublishedPort],
+    wish: Wish,
+) -> Result<Attachment> {
     if let Some(port) = ports.iter().find(|port| matches!(port.host_address, Some(IpAddr::V6(_)))) {
         return Err(Error::PortFamily { port: *port });
     }
     let mut host = Host::prepare(state_dir, bridge)?;
     let ports = host.choose_ports(ports)?;
-    let attachment = host.create_pair(container, container_netns, ports)?;
+    let attachment = host.create_pair(container, container_netns, ports, wish)?;
     match host.finish(&attachment, container_netns) {
         Ok(()) => Ok(attachment),
         Err(error) => {
@@ -141,15 +162,16 @@ impl<'a> Host<'a> {
         container: &str,
         netns: BorrowedFd<'_>,
         ports: Vec<PublishedPort>,
+        wish: Wish,
     ) -> Result<Attachment> {
         let mtu = self.bridge.packet_size(&mut self.links)?;
         let mut attachment = self.plan(container, ports)?;
-        for address in self.bridge.subnet.addresses_after(self.leases.last()?) {
+        for address in self.candidates(wish.address)? {
             if !self.is_free(address)? {
                 continue;
             }
             attachment.address = address;
-            attachment.mac = MacAddress::of_address(address);
+            attachment.mac = wish.mac.unwrap_or_else(|| MacAddress::of_address(address));
             attachment.host_interface = InterfaceName::of_address(address);
             self.leases.put(&attachment)?;
             let pair = Pair {
@@ -167,7 +189,21 @@ impl<'a> Host<'a> {
                 return Err(error);
             }
         }
-        Err(Error::NoAddressLeft { subnet: self.bridge.subnet })
+        match wish.address {
+            Some(address) => Err(Error::AddressInUse { address }),
+            None => Err(Error::NoAddressLeft { subnet: self.bridge.subnet }),
+        }
+    }
+
+    /// The addresses that the container may get, the first one that is free.
+    fn candidates(&self, wanted: Option<Ipv4Addr>) -> Result<impl Iterator<Item = Ipv4Addr> + use<>> {
+        let subnet = self.bridge.subnet;
+        if let Some(address) = wanted.filter(|address| !subnet.has_host(*address)) {
+            return Err(Error::AddressOutside { address, subnet });
+        }
+        let last = self.leases.last()?;
+        let any = wanted.is_none().then(|| subnet.addresses_after(last));
+        Ok(wanted.into_iter().chain(any.into_iter().flatten()))
     }
 
     /// An attachment that lacks only what follows from its address.

@@ -90,6 +90,11 @@ impl From<InterfaceName> for String {
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
+    /// Whether an interface can have it: one of a group (its first octet is odd) or of zeros cannot.
+    pub fn is_of_one_interface(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+
     /// The locally administered address of an IPv4 address: neighbours' caches stay right when it is leased again.
     pub(crate) fn of_address(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
@@ -108,7 +113,11 @@ impl TryFrom<String> for MacAddress {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        let octets: Option<Vec<u8>> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
+        let octet = |part: &str| {
+            let plain = part.len() <= 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u8::from_str_radix(part, 16).ok().filter(|_| plain)
+        };
+        let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
         match octets.and_then(|octets| octets.try_into().ok()) {
             Some(octets) => Ok(Self(octets)),
             None => Err(Error::MacAddress { text }),

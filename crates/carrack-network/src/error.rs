@@ -87,6 +87,22 @@ pub enum Error {
         text: String,
     },
 
+    /// The address that was asked for belongs to another container.
+    #[error("cannot lease address {address}: it is in use by another container")]
+    AddressInUse {
+        /// The address.
+        address: Ipv4Addr,
+    },
+
+    /// The address that was asked for is not one that a container of the bridge can have.
+    #[error("cannot lease address {address}: expected one of subnet {subnet} that is not the bridge's own")]
+    AddressOutside {
+        /// The address.
+        address: Ipv4Addr,
+        /// The bridge's subnet.
+        subnet: Subnet,
+    },
+
     /// Every address of the subnet is leased.
     #[error("cannot lease an address: all of subnet {subnet} are in use")]
     NoAddressLeft {

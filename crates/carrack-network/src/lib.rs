@@ -33,7 +33,7 @@ mod port_choice;
 mod subnet;
 mod sysctl;
 
-pub use attach::{attach, detach, find, reload};
+pub use attach::{Wish, attach, attach_at, detach, find, reload};
 pub use attachment::{Attachment, InterfaceName, MacAddress};
 pub use bridge::Bridge;
 pub use error::{Error, Result};

@@ -51,6 +51,12 @@ impl Subnet {
         (self.network ^ u32::from(address)) & shared == 0
     }
 
+    /// Whether a container can have this address.
+    pub fn has_host(self, address: Ipv4Addr) -> bool {
+        let reserved = [self.network, self.network + 1, self.network | !mask(self.prefix)];
+        self.overlaps(address, 32) && !reserved.contains(&u32::from(address))
+    }
+
     /// All addresses for containers, starting after `last` and going round once.
     pub(crate) fn addresses_after(self, last: Option<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> {
         let first = self.network + 2;

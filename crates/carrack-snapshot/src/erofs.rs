@@ -34,6 +34,7 @@ use crate::{
 
 mod layers;
 mod stacks;
+mod written;
 
 use layers::Layers;
 use stacks::Stacks;
@@ -248,6 +249,7 @@ impl Snapshotter for ErofsSnapshotter {
         let active = self.folders.writable_record(key)?;
         if !self.contains(id)? {
             let record = self.committed_record(layer, active.parent())?;
+            self.layers.sync_names()?;
             self.name(&record, id, Durability::Durable)?;
             self.folders.sync_names()?;
         }

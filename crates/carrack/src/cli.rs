@@ -127,10 +127,10 @@ fn container_group() -> Vec<Entry> {
         "run", "start", "stop", "wait",
     ]
     .map(find);
-    [find("ps").named("ls")]
+    [find("ps").named("ls"), find("ps").named("list"), find("ps")]
         .into_iter()
         .chain(same)
-        .chain([commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
+        .chain([commands::CONTAINER_EXISTS, commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])
         .collect()
 }
 
@@ -151,7 +151,7 @@ fn registry_group() -> Vec<Entry> {
 }
 
 fn system_group() -> Vec<Entry> {
-    commands::SYSTEM.to_vec()
+    [find("info")].into_iter().chain(commands::SYSTEM.iter().copied()).collect()
 }
 
 /// The whole command line, for help, completion and manual pages.
@@ -184,8 +184,37 @@ fn parser_of(is_wanted: &dyn Fn(&str) -> bool) -> clap::Command {
 /// first whose names occur in it; where that fails, help and errors come from the parser that knows all.
 fn parse(arguments: &[OsString]) -> std::result::Result<ArgMatches, clap::Error> {
     let occurs = |name: &str| arguments.iter().any(|argument| argument == name);
-    let matches = parser_of(&occurs).try_get_matches_from(arguments);
-    matches.or_else(|_| parser().try_get_matches_from(arguments))
+    let mut arguments = arguments.to_vec();
+    loop {
+        let matches = parser_of(&occurs).try_get_matches_from(&arguments);
+        let matches = matches.or_else(|_| parser().try_get_matches_from(&arguments));
+        match matches {
+            Err(error) if without_truth_value(&error, &mut arguments) => {}
+            matches => return matches,
+        }
+    }
+}
+
+/// Go programs let a flag that is either there or not have a value (`--rm=true`): takes the value that the parser has
+/// stumbled over away, with the flag where it is false. Whether there was one.
+fn without_truth_value(error: &clap::Error, arguments: &mut Vec<OsString>) -> bool {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (Some(flag), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue)) else {
+        return false;
+    };
+    let flag = flag.split(' ').next().unwrap_or_default();
+    let token = OsString::from(format!("{flag}={value}"));
+    let at = arguments.iter().position(|argument| *argument == token);
+    match (error.kind() == ErrorKind::TooManyValues, at, value) {
+        (true, Some(at), "true" | "1") => arguments[at] = flag.into(),
+        (true, Some(at), "false" | "0") => drop(arguments.remove(at)),
+        _ => return false,
+    }
+    true
 }
 
 /// Parses and runs; returns the exit code of the process.

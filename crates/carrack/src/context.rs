@@ -95,6 +95,14 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Every variable of the caller's environment that is text, as `NAME=value`.
+pub fn variables() -> Vec<String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
 /// Whether colours and moving bars are wanted on standard error.
 pub fn is_interactive() -> bool {
     std::io::stderr().is_terminal()

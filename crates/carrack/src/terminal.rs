@@ -17,6 +17,10 @@ const FORWARDED: [Signal; 6] =
 pub struct Attendance {
     /// Standard input goes to the program.
     pub interactive: bool,
+    /// The program's standard output, or what its terminal shows, goes to ours.
+    pub stdout: bool,
+    /// The program's standard error goes to ours.
+    pub stderr: bool,
     /// The program has a terminal.
     pub tty: bool,
     /// Keys that leave the session; `None` means Docker's.
@@ -28,13 +32,13 @@ pub struct Attendance {
 impl Attendance {
     /// As `docker run` has it when no flag says otherwise.
     pub fn new(interactive: bool, tty: bool) -> Self {
-        Self { interactive, tty, detach_keys: None, proxy_signals: true }
+        Self { interactive, stdout: true, stderr: true, tty, detach_keys: None, proxy_signals: true }
     }
 }
 
 /// Connects the user with a session until it ends; returns the exit code for this process.
 pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
-    let Attendance { interactive, tty, detach_keys, proxy_signals } = attendance;
+    let Attendance { interactive, stdout, stderr, tty, detach_keys, proxy_signals } = attendance;
     let stdin = io::stdin();
     let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
     let mut watched = vec![Signal::WINCH.as_raw()];
@@ -60,8 +64,8 @@ pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
     let keys = detach_keys.unwrap_or_default();
     let ended = session.client().relay(Relay {
         stdin: interactive.then(|| stdin.as_fd()),
-        stdout: Some(rustix::stdio::stdout()),
-        stderr: Some(rustix::stdio::stderr()),
+        stdout: stdout.then(rustix::stdio::stdout),
+        stderr: stderr.then(rustix::stdio::stderr),
         detach_keys: (tty && interactive).then_some(&keys),
         signals: Some(Signals { ready: ready.as_fd(), take: &mut take }),
     });

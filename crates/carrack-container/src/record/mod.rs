@@ -59,8 +59,18 @@ pub struct Program {
     pub user: String,
     /// The working folder; empty means `/`.
     pub working_dir: String,
+    /// Variables of every container that it goes without.
+    pub unset_env: Vec<String>,
+    /// Whether it goes without all of them.
+    pub unset_all_env: bool,
     /// The host name; empty means the short id.
     pub hostname: String,
+    /// The NIS domain name; empty means none.
+    pub domainname: String,
+    /// The mode bits that new files lack; `None` means 022.
+    pub umask: Option<u32>,
+    /// The time zone as a name below `/usr/share/zoneinfo`, or `local`; empty means the image's.
+    pub timezone: String,
     /// Whether it runs on a pseudo-terminal.
     pub tty: bool,
     /// Whether its standard input can be written to.
@@ -85,6 +95,8 @@ pub struct HostSettings {
     pub mounts: MountSettings,
     /// What its processes may do.
     pub security: SecuritySettings,
+    /// Notes for OCI runtimes and their hooks.
+    pub annotations: BTreeMap<String, String>,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.

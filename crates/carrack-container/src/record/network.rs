@@ -1,6 +1,7 @@
 //! How a container is connected.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,24 @@ pub struct ContainerNetwork {
     pub ports: Vec<PortBinding>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
+    /// Domains that short names are tried in; a single `.` takes the host's away.
+    pub dns_search: Vec<String>,
+    /// Options of the resolver, as in `ndots:2`.
+    pub dns_options: Vec<String>,
     /// Lines of `/etc/hosts`, `name:address` as given.
     pub extra_hosts: Vec<String>,
+    /// The address that it asked for.
+    pub address: Option<Ipv4Addr>,
+    /// The hardware address that it asked for, as in `02:42:ac:11:00:02`.
+    pub mac: Option<String>,
+    /// Ports that it is known to serve, as in `80/tcp`.
+    pub exposed: BTreeSet<String>,
+    /// Whether each of those is published on a port that is chosen.
+    pub publish_all: bool,
+    /// Whether `/etc/hosts` is the image's own.
+    pub keeps_hosts: bool,
+    /// Whether `/etc/hostname` is the image's own.
+    pub keeps_hostname: bool,
 }
 
 /// The network that a container joins.

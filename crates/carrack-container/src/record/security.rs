@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecuritySettings {
+    /// Whether it may do what root of the host may.
+    pub privileged: bool,
     /// Capabilities on top of the default, as given (`NET_ADMIN`, `ALL`).
     pub cap_add: Vec<String>,
     /// Capabilities taken from the default, as given.

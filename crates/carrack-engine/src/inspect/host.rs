@@ -19,7 +19,7 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
             "AutoRemove": host.auto_remove,
             "GroupAdd": host.group_add,
             "Init": host.init,
-            "Privileged": false,
+            "Annotations": host.annotations,
             "Sysctls": host.sysctls,
         }),
     ];
@@ -62,13 +62,17 @@ fn network(network: &ContainerNetwork) -> Value {
     json!({
         "NetworkMode": network_text(&network.mode),
         "PortBindings": bindings_json(&network.ports),
+        "PublishAllPorts": network.publish_all,
         "Dns": network.dns,
+        "DnsSearch": network.dns_search,
+        "DnsOptions": network.dns_options,
         "ExtraHosts": network.extra_hosts,
     })
 }
 
 fn security(security: &SecuritySettings) -> Value {
     json!({
+        "Privileged": security.privileged,
         "CapAdd": security.cap_add,
         "CapDrop": security.cap_drop,
         "SecurityOpt": security.options,

@@ -3,10 +3,12 @@
 use carrack_container::{Container, ContainerRecord, ContainerState, MountSettings, Program, Status};
 use carrack_image::Image;
 use carrack_network::Attachment;
-use serde_json::{Value, json};
+use carrack_sys::atomic;
+use serde_json::{Map, Value, json};
 
 use crate::{Engine, Result};
 
+mod enforced;
 mod host;
 mod image;
 mod network;
@@ -34,7 +36,11 @@ impl Engine {
         self.recover()?;
         let container = self.containers.find(text)?;
         let attachment = self.attachment(&container.record.id)?;
-        Ok(self.container_json(&container, attachment.as_ref()))
+        let mut value = self.container_json(&container, attachment.as_ref());
+        let spec = atomic::read(&self.spec_path(&container.record.id))?;
+        let spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        enforced::add(&mut value, spec.as_ref());
+        Ok(value)
     }
 
     fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
@@ -95,12 +101,28 @@ pub fn status_text(status: Status) -> &'static str {
 
 fn container_config_json(record: &ContainerRecord) -> Value {
     let Program {
-        entrypoint, command, env, user, working_dir, hostname, tty, open_stdin, stdin_once, ..
+        entrypoint,
+        command,
+        env,
+        user,
+        working_dir,
+        hostname,
+        domainname,
+        tty,
+        open_stdin,
+        stdin_once,
+        ..
     } = &record.program;
+    let exposed: Map<String, Value> =
+        record.host.network.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
     let list = |words: &Vec<String>| if words.is_empty() { Value::Null } else { json!(words) };
     json!({
         "Hostname": if hostname.is_empty() { record.id.short() } else { hostname },
+        "Domainname": domainname,
         "User": user,
+        "ExposedPorts": exposed,
+        "Umask": format!("{:04o}", record.program.umask.unwrap_or(0o022)),
+        "Timezone": record.program.timezone,
         "Tty": tty,
         "OpenStdin": open_stdin,
         "StdinOnce": stdin_once,

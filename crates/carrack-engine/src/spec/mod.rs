@@ -9,6 +9,7 @@ use crate::settings::ContainerSettings;
 
 mod mounts;
 mod namespaces;
+mod privileged;
 mod process;
 mod resources;
 mod security;
@@ -46,6 +47,15 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let mut linux = spec.linux().clone().unwrap_or_default();
     configure_linux(&mut linux, input, security.seccomp);
     spec.set_linux(Some(linux));
+    if !host.annotations.is_empty() {
+        spec.set_annotations(Some(host.annotations.clone().into_iter().collect()));
+    }
+    if !program.domainname.is_empty() {
+        spec.set_domainname(Some(program.domainname.clone()));
+    }
+    if host.security.privileged {
+        privileged::open(&mut spec)?;
+    }
     Ok(spec)
 }
 
@@ -106,6 +116,7 @@ mod tests {
                 ..Resources::default()
             },
             security: SecuritySettings {
+                privileged: false,
                 cap_drop: vec!["ALL".into()],
                 cap_add: vec!["net_admin".into(), "CAP_CHOWN".into()],
                 options: vec!["seccomp=unconfined".into(), "no-new-privileges".into()],

@@ -20,5 +20,7 @@ pub fn namespaces(input: &SpecInput<'_>, mut own: Vec<LinuxNamespace>) -> Vec<Li
 
 /// The host's name goes with its network, unless the user gives another.
 pub fn has_own_name(input: &SpecInput<'_>) -> bool {
-    input.host.network.mode != NetworkMode::Host || !input.program.hostname.is_empty()
+    input.host.network.mode != NetworkMode::Host
+        || !input.program.hostname.is_empty()
+        || !input.program.domainname.is_empty()
 }

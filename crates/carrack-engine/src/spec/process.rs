@@ -32,6 +32,7 @@ pub fn process(input: &ProcessInput<'_>, security: &Security) -> Result<Process>
     let mut process = spec::default_spec().process().clone().unwrap_or_default();
     let mut ids = SpecUser::default();
     ids.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups.clone()));
+    ids.set_umask(program.umask);
     let mut sets = spec::capabilities(&security.granted.iter().copied().collect());
     if user.uid != 0 {
         // A user that is not root may acquire capabilities (the bounding set), but has none.
@@ -63,5 +64,10 @@ fn environment(input: &ProcessInput<'_>) -> Vec<String> {
     if input.program.tty {
         defaults.push("TERM=xterm".to_owned());
     }
+    let is_unset = |entry: &String| {
+        let name = entry.split('=').next().unwrap_or_default();
+        input.program.unset_all_env || input.program.unset_env.iter().any(|unset| unset == name)
+    };
+    defaults.retain(|entry| !is_unset(entry));
     crate::create::merged_env(&defaults, &input.program.env)
 }

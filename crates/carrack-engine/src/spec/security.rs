@@ -8,7 +8,10 @@ use oci_spec::runtime::{Capability, LinuxSeccomp};
 use crate::{Error, Result};
 
 fn granted_capabilities(settings: &SecuritySettings) -> Result<Vec<Capability>> {
-    let mut granted = capabilities::DEFAULT.to_vec();
+    let mut granted = match settings.privileged {
+        true => capabilities::ALL.to_vec(),
+        false => capabilities::DEFAULT.to_vec(),
+    };
     let has_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("all"));
     if has_all(&settings.cap_add) {
         granted = capabilities::ALL.to_vec();
@@ -44,7 +47,7 @@ pub struct Security {
 impl Security {
     pub fn of(settings: &SecuritySettings) -> Result<Self> {
         let granted = granted_capabilities(settings)?;
-        let seccomp = Some(seccomp::default_profile(&granted));
+        let seccomp = (!settings.privileged).then(|| seccomp::default_profile(&granted));
         let mut security = Self { granted, no_new_privileges: false, seccomp };
         for option in &settings.options {
             // Docker once separated the two by a colon.

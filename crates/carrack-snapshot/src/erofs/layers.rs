@@ -6,19 +6,20 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use carrack_content::{BlobWriter, ContentStore};
+use carrack_content::ContentStore;
 use carrack_erofs::{Limits, Reader};
 use carrack_layer::{IndexOptions, Indexed, is_layer_xattr};
 use carrack_oci::DiffId;
-use carrack_sys::atomic::{self, Durability};
+use carrack_sys::atomic;
 use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
+use super::written::{drain, written_down};
 use crate::folders::{Folders, file_name, folder_names, parse_file_name, rename_new};
 use crate::record::{Record, RecordedUsage, RootFolder};
 use crate::{Error, Result};
@@ -111,21 +112,28 @@ impl Layers {
 
     /// Takes the tar of a layer, and indexes it while it comes; returns its diff ID and length.
     pub fn add(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
-        let mut writer = self.content.writer()?;
+        let writer = self.content.writer()?;
         let Some(_one_at_a_time) = try_lock() else {
-            copy(tar, &mut writer)?;
-            let (digest, size_bytes) = writer.commit()?;
+            let ((), writer) = written_down(tar, writer, drain)?;
+            let (digest, size_bytes) = writer.commit_unsynced()?;
             let layer = DiffId(digest);
             self.ensure(&layer, folders)?;
             return Ok((layer, size_bytes));
         };
         let staged = folders.stage()?;
-        let both = Tee { tar, writer: &mut writer };
-        let summary = write_index(&staged.path, |out, options| carrack_layer::index(both, out, options))?;
-        let (digest, size_bytes) = writer.commit()?;
+        let (summary, writer) = written_down(tar, writer, |tar| {
+            write_index(&staged.path, |out, options| carrack_layer::index(tar, out, options))
+        })?;
+        let (digest, size_bytes) = writer.commit_unsynced()?;
         let layer = DiffId(digest);
         self.name(&staged.path, &layer, &summary)?;
         Ok((layer, size_bytes))
+    }
+
+    /// Makes the names of all indexes and tars durable.
+    pub fn sync_names(&self) -> Result<()> {
+        atomic::sync_parent(&self.folder.join("any"))?;
+        Ok(self.content.sync_names()?)
     }
 
     fn index_stored(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
@@ -136,13 +144,19 @@ impl Layers {
         Ok(summary)
     }
 
-    /// Gives a complete index, synced here, its name.
+    /// Gives a complete index its name, which is durable after [`Layers::sync_names`].
     fn name(&self, folder: &Path, layer: &DiffId, summary: &Summary) -> Result<()> {
         let bytes = serde_json::to_vec(summary).expect("a summary has string keys only");
-        atomic::write(&folder.join("summary.json"), &bytes, 0o600, Durability::Durable)?;
+        let file = folder.join("summary.json");
+        fs::write(&file, &bytes).during("write", &file)?;
+        File::open(&file).and_then(|file| file.sync_data()).during("sync", &file)?;
         let path = self.path(layer);
-        rename_new(folder, &path)?;
-        Ok(atomic::sync_parent(&path)?)
+        if !rename_new(folder, &path)? && self.summary(layer)?.is_none() {
+            // A loss of power can leave the folder without what was in it.
+            tree::remove_tree(&path)?;
+            rename_new(folder, &path)?;
+        }
+        Ok(())
     }
 
     /// Says so when the tar of a layer is not there.
@@ -201,36 +215,6 @@ fn try_lock() -> Option<MutexGuard<'static, ()>> {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
         Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// Passes a tar on to its index, and writes it down.
-struct Tee<'a> {
-    tar: &'a mut dyn Read,
-    writer: &'a mut BlobWriter,
-}
-
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.tar.read(buffer)?;
-        self.writer.write_all(&buffer[..count])?;
-        Ok(count)
-    }
-}
-
-fn copy(tar: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
-    let mut buffer = vec![0; COPY_BYTES];
-    loop {
-        match tar.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => {
-                writer
-                    .write_all(&buffer[..count])
-                    .map_err(|source| carrack_layer::Error::Write { source })?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(carrack_layer::Error::Read { source }.into()),
-        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Attach {
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
     /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     sig_proxy: bool,
 }
 
@@ -36,6 +36,7 @@ impl Command for Attach {
         let interactive = program.open_stdin && !self.no_stdin;
         let session = engine.attach(&self.container, interactive)?;
         let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
-        terminal::attend(&session, Attendance { interactive, tty: program.tty, detach_keys, proxy_signals })
+        let attendance = Attendance::new(interactive, program.tty);
+        terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance })
     }
 }

@@ -14,6 +14,9 @@ pub struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Only containers that this is true of: until=24h, label=team=sea
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 impl Command for Prune {
@@ -21,7 +24,9 @@ impl Command for Prune {
         if !self.force && !confirm("This will remove all stopped containers.")? {
             return Ok(0);
         }
-        let removed = context.engine()?.prune_containers()?;
+        let engine = context.engine()?;
+        let filters = engine.container_filters(&self.filter)?;
+        let removed = engine.prune_containers(&filters)?;
         if !removed.is_empty() {
             print_line("Deleted Containers:")?;
         }

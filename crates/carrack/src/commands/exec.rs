@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Command, container_flags};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Result, invalid};
 use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
@@ -42,6 +42,12 @@ pub struct Exec {
     /// Working folder
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
+    /// Give the command every capability; the container's seccomp profile holds for it all the same
+    #[arg(long)]
+    privileged: bool,
+    /// Descriptors beside the standard streams; carrack passes none on
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide = true)]
+    preserve_fds: u32,
     /// Name or ID
     #[arg(value_name = "CONTAINER")]
     container: String,
@@ -52,11 +58,16 @@ pub struct Exec {
 
 impl Command for Exec {
     fn run(self, context: &Context) -> Result<u8> {
+        if self.preserve_fds > 0 {
+            let expected = "0: the process that starts the command has no descriptors of its caller";
+            return Err(invalid("--preserve-fds", &self.preserve_fds.to_string(), expected));
+        }
         let request = ExecRequest {
             env: container_flags::environment(&self.env_file, &self.env)?,
             command: self.command,
             user: self.user,
             working_dir: self.workdir,
+            privileged: self.privileged,
             tty: self.tty,
             interactive: self.interactive,
             detach: self.detach,

@@ -50,6 +50,9 @@ struct Objects {
     /// Go template for each object, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Measure what containers take on disk too
+    #[arg(short, long)]
+    size: bool,
     /// Names or IDs
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
@@ -95,7 +98,10 @@ impl Objects {
         let template = self.format.as_deref().map(Template::parse_format).transpose()?;
         let mut values = Vec::new();
         let exit_code = super::for_each(&self.names, |name| {
-            let value = inspect(&engine, name)?;
+            let mut value = inspect(&engine, name)?;
+            if self.size {
+                add_size(&engine, &mut value)?;
+            }
             match &template {
                 Some(template) => print_line(template.render(&value)?)?,
                 None => values.push(value),
@@ -107,4 +113,13 @@ impl Objects {
         }
         Ok(exit_code)
     }
+}
+
+/// Adds Docker's fields to the JSON of a container; an image has its size in any case.
+fn add_size(engine: &Engine, value: &mut Value) -> Result<()> {
+    let Some(id) = value.get("HostConfig").and(value["Id"].as_str()) else { return Ok(()) };
+    let (own, with_image) = engine.container_size(&engine.find_container(id)?)?;
+    value["SizeRw"] = own.into();
+    value["SizeRootFs"] = with_image.into();
+    Ok(())
 }

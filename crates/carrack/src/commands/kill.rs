@@ -1,8 +1,10 @@
 //! `carrack kill`
 
+use carrack_engine::Status;
 use clap::Args;
 
 use super::Command;
+use super::selection::Selection;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
@@ -14,9 +16,8 @@ pub const EXAMPLES: &str = "Examples:
 /// Sends a signal to the first process of running containers.
 #[derive(Args)]
 pub struct Kill {
-    /// Names or IDs
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Name or number of the signal
     #[arg(short, long, default_value = "KILL")]
     signal: String,
@@ -25,8 +26,11 @@ pub struct Kill {
 impl Command for Kill {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        super::for_each(&self.containers, |container| {
-            engine.kill(container, &self.signal)?;
+        let signal = self.signal;
+        let containers =
+            self.selection.resolve(&engine, |container| container.state.status == Status::Running)?;
+        super::for_each(&containers, |container| {
+            engine.kill(container, &signal)?;
             print_line(container)
         })
     }

@@ -5,6 +5,7 @@ mod build;
 mod builder;
 mod commit;
 mod completion;
+mod container_exists;
 mod container_flags;
 mod container_prune;
 mod copy;
@@ -19,6 +20,7 @@ mod image_prune;
 mod image_tree;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod load;
@@ -41,9 +43,11 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod selection;
 mod snapshot;
 mod start;
 mod stop;
+mod stop_flags;
 mod system_check;
 mod system_df;
 mod system_prune;
@@ -84,6 +88,7 @@ pub const ALL: &[Entry] = &[
     entry::<history::History>("history", "Show how each layer of an image came to be", history::EXAMPLES),
     entry::<images::Images>("images", "List images", images::EXAMPLES),
     entry::<import::Import>("import", "Make an image of a tar of a root filesystem", import::EXAMPLES),
+    entry::<info::Info>("info", "Show the host, the store and what containers use", info::EXAMPLES),
     entry::<inspect::Inspect>("inspect", "Show all details of containers and images", inspect::EXAMPLES),
     entry::<kill::Kill>("kill", "Send a signal to running containers", kill::EXAMPLES),
     entry::<load::Load>("load", "Load images from an archive or layout", load::EXAMPLES),
@@ -108,7 +113,7 @@ pub const ALL: &[Entry] = &[
     entry::<unpack::Unpack>("unpack", "Unpack an image into a folder", unpack::EXAMPLES),
     entry::<untag::Untag>("untag", "Take names from an image", ""),
     entry::<version::Version>("version", "Show the version", ""),
-    entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", ""),
+    entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", wait::EXAMPLES),
 ];
 
 /// Commands of `carrack image` that do not stand alone.
@@ -127,6 +132,9 @@ pub const IMAGE_ONLY: [Entry; 7] = [
 ];
 /// `carrack manifest ...`
 pub const MANIFEST: [Entry; 9] = manifest::ENTRIES;
+/// `carrack container exists`
+pub const CONTAINER_EXISTS: Entry =
+    entry::<container_exists::Exists>("exists", "Tell by the exit code whether a container is here", "");
 /// `carrack container inspect`
 pub const CONTAINER_INSPECT: Entry =
     entry::<inspect::ContainerInspect>("inspect", "Show all details of containers", "");

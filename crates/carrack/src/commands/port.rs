@@ -1,6 +1,6 @@
 //! `carrack port`
 
-use carrack_engine::{container_side, host_side};
+use carrack_engine::{Engine, container_side, host_side};
 use clap::Args;
 
 use super::Command;
@@ -16,17 +16,21 @@ pub const EXAMPLES: &str = "Examples:
 #[derive(Args)]
 pub struct Port {
     /// Name or ID
-    #[arg(value_name = "CONTAINER")]
-    container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
+    container: Option<String>,
     /// Only this port of the container
     #[arg(value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
+    /// Of every running container
+    #[arg(short, long)]
+    all: bool,
 }
 
 impl Command for Port {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let ports = engine.published_ports(&engine.find_container(&self.container)?)?;
+        let Some(name) = &self.container else { return show_all(&engine) };
+        let ports = engine.published_ports(&engine.find_container(name)?)?;
         let Some(wanted) = &self.port else {
             for port in &ports {
                 print_line(format_args!("{} -> {}", container_side(port), host_side(port)))?;
@@ -39,8 +43,19 @@ impl Command for Port {
         }
         let mut found = ports.iter().filter(|port| container_side(port) == side).peekable();
         if found.peek().is_none() {
-            return Err(Failure::message(format!("container {} does not publish {side}", self.container)));
+            return Err(Failure::message(format!("container {name} does not publish {side}")));
         }
         found.try_for_each(|port| print_line(host_side(port))).map(|()| 0)
     }
+}
+
+/// Podman's list: the ID before each line.
+fn show_all(engine: &Engine) -> Result<u8> {
+    for container in engine.list_containers()? {
+        let id = container.record.id.short();
+        for port in engine.published_ports(&container)? {
+            print_line(format_args!("{id}\t{} -> {}", container_side(&port), host_side(&port)))?;
+        }
+    }
+    Ok(0)
 }

@@ -1,19 +1,21 @@
 //! `carrack ps`
 
-use carrack_engine::{Container, Status, network_text, port_text, status_text};
-use clap::Args;
+use carrack_engine::{
+    Container, Engine, NetworkMode, Status, container_side, network_text, port_text, status_text,
+};
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Command;
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Columns, print_line, print_list};
+use crate::output::{Columns, print_line, print_list_with};
 use crate::units;
 
 pub const EXAMPLES: &str = "Examples:
   carrack ps
-  carrack ps --all
+  carrack ps --all --filter status=exited --filter label=team=sea
   carrack ps --format '{{.Names}} {{.Status}} {{.Ports}}'
   carrack rm $(carrack ps -aq)";
 
@@ -26,6 +28,16 @@ const COLUMNS: Columns = &[
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
 ];
+const COLUMNS_WITH_SIZE: Columns = &[
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+    ("SIZE", "Size"),
+];
 
 /// Lists containers: the running ones, or all.
 #[derive(Args)]
@@ -33,57 +45,130 @@ pub struct Ps {
     /// Show containers that do not run too
     #[arg(short, long)]
     all: bool,
+    /// Show only containers that this is true of, as in status=exited, name=web, label=team=sea
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
     /// Print IDs only
     #[arg(short, long)]
     quiet: bool,
     /// Show the container that was created last
     #[arg(short, long)]
     latest: bool,
-    /// Show this many containers, the ones that were created last
-    #[arg(short = 'n', long, value_name = "NUMBER")]
-    last: Option<usize>,
+    /// Show this many containers, the ones that were created last; -1 for no limit
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true)]
+    last: Option<i64>,
     /// Print full IDs and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Measure what each takes on disk, alone and with its image
+    #[arg(short, long)]
+    size: bool,
+    /// What the list is sorted by; by default the newest comes first
+    #[arg(long, value_name = "FIELD")]
+    sort: Option<Order>,
+    /// Leave out the headings
+    #[arg(long)]
+    noheading: bool,
     /// table, json, or a Go template for each container
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }
 
+/// What a list is sorted by.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Command,
+    Created,
+    Id,
+    Image,
+    Names,
+    #[value(name = "runningfor")]
+    RunningFor,
+    Size,
+    Status,
+}
+
 impl Command for Ps {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let mut containers = engine.list_containers()?;
-        match self.last.or(self.latest.then_some(1)) {
-            Some(last) => containers.truncate(last),
-            None if self.all => {}
-            None => containers.retain(|container| container.state.status == Status::Running),
-        }
-        if self.quiet {
+        let mut containers = self.choose(&engine)?;
+        if self.quiet && !matches!(self.sort, Some(Order::Size)) {
+            self.sort_containers(&mut containers);
             return containers.iter().try_for_each(|container| print_line(self.id(container))).map(|()| 0);
         }
+        self.sort_containers(&mut containers);
+        // A template may ask for the size too; measuring it takes a walk over the container's files.
+        let wants_size = self.size
+            || matches!(self.sort, Some(Order::Size))
+            || self.format.as_deref().is_some_and(|format| format.contains(".Size"));
         let mut rows = Vec::with_capacity(containers.len());
         for container in &containers {
-            let ports =
-                engine.published_ports(container)?.iter().map(port_text).collect::<Vec<_>>().join(", ");
-            rows.push(self.row(container, &ports));
+            let size = if wants_size { Some(engine.container_size(container)?) } else { None };
+            rows.push((size.unwrap_or_default().0, self.row(&engine, container, size)?));
         }
-        print_list(&rows, COLUMNS, self.format.as_deref())?;
+        if matches!(self.sort, Some(Order::Size)) {
+            rows.sort_by_key(|(bytes, _)| *bytes);
+        }
+        let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
+        if self.quiet {
+            let ids = rows.iter().map(|row| row["ID"].as_str().unwrap_or_default());
+            return ids.into_iter().try_for_each(print_line).map(|()| 0);
+        }
+        let columns = if self.size { COLUMNS_WITH_SIZE } else { COLUMNS };
+        print_list_with(&rows, columns, self.format.as_deref(), !self.noheading)?;
         Ok(0)
     }
 }
 
 impl Ps {
+    /// The containers to show, newest first.
+    fn choose(&self, engine: &Engine) -> Result<Vec<Container>> {
+        let filters = engine.container_filters(&self.filter)?;
+        let mut containers = engine.list_containers()?;
+        let last = self.last.and_then(|last| usize::try_from(last).ok()).or(self.latest.then_some(1));
+        // Docker: who asks for a status means containers that do not run too.
+        if last.is_none() && !self.all && !filters.asks_for_status() {
+            containers.retain(|container| container.state.status == Status::Running);
+        }
+        let mut containers = engine.filter_containers(&filters, containers)?;
+        containers.truncate(last.unwrap_or(usize::MAX));
+        Ok(containers)
+    }
+
+    fn sort_containers(&self, containers: &mut [Container]) {
+        let Some(order) = self.sort else { return };
+        match order {
+            Order::Command => containers.sort_by_key(|container| command_line(container)),
+            Order::Created => containers.sort_by_key(|container| container.record.created),
+            Order::Id => {
+                containers.sort_by(|one, other| one.record.id.as_str().cmp(other.record.id.as_str()))
+            }
+            Order::Image => containers.sort_by(|one, other| one.record.image.cmp(&other.record.image)),
+            Order::Names => {
+                containers.sort_by(|one, other| one.record.name.as_str().cmp(other.record.name.as_str()));
+            }
+            Order::RunningFor => containers.sort_by_key(|container| container.state.started_at),
+            Order::Status => containers.sort_by_key(|container| status_text(container.state.status)),
+            Order::Size => {}
+        }
+    }
+
     fn id(&self, container: &Container) -> String {
         let id = &container.record.id;
         if self.no_trunc { id.to_string() } else { id.short().to_owned() }
     }
 
-    fn row(&self, container: &Container, ports: &str) -> Value {
+    fn row(&self, engine: &Engine, container: &Container, size: Option<(u64, u64)>) -> Result<Value> {
         let Container { record, state } = container;
         let labels =
             record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-        json!({
+        let bytes = units::format_bytes;
+        let size = size.map_or_else(
+            || "0B".to_owned(),
+            |(own, with_image)| format!("{} (virtual {})", bytes(own), bytes(with_image)),
+        );
+        let mounts = mounts(container);
+        Ok(json!({
             "ID": self.id(container),
             "Image": record.image,
             "Command": self.command(container),
@@ -91,25 +176,52 @@ impl Ps {
             "RunningFor": units::format_ago(record.created),
             "Status": status(container),
             "State": status_text(state.status),
-            "Ports": ports,
+            "Ports": ports(engine, container)?,
             "Names": record.name.to_string(),
             "Labels": labels,
+            "LocalVolumes": "0",
+            "Mounts": mounts,
             "Networks": network_text(&record.host.network.mode),
-        })
+            "Platform": Value::Null,
+            "Size": size,
+            "Pid": state.init.as_ref().filter(|_| state.status == Status::Running).map_or(0, |init| init.pid),
+            "ExitCode": state.exit_code.unwrap_or(0),
+        }))
     }
 
     /// `"nginx -g 'daemon…"`
     fn command(&self, container: &Container) -> String {
         const SHOWN: usize = 20;
-        let program = &container.record.program;
-        let words: Vec<&str> =
-            program.entrypoint.iter().chain(&program.command).map(String::as_str).collect();
-        let line = words.join(" ");
+        let line = command_line(container);
         if self.no_trunc || line.chars().count() <= SHOWN {
             return format!("\"{line}\"");
         }
         format!("\"{}…\"", line.chars().take(SHOWN - 1).collect::<String>())
     }
+}
+
+fn command_line(container: &Container) -> String {
+    let program = &container.record.program;
+    let words: Vec<&str> = program.entrypoint.iter().chain(&program.command).map(String::as_str).collect();
+    words.join(" ")
+}
+
+/// What is published, then what is only known to be served, as Docker has it.
+fn ports(engine: &Engine, container: &Container) -> Result<String> {
+    let published = engine.published_ports(container)?;
+    let mut texts: Vec<String> = published.iter().map(port_text).collect();
+    let is_up = container.state.status == Status::Running
+        && container.record.host.network.mode == NetworkMode::Bridge;
+    let sides: Vec<String> = published.iter().map(container_side).collect();
+    let served = container.record.host.network.exposed.iter().filter(|port| is_up && !sides.contains(port));
+    texts.extend(served.cloned());
+    Ok(texts.join(", "))
+}
+
+fn mounts(container: &Container) -> String {
+    let binds = container.record.host.mounts.binds.iter();
+    let sources: Vec<String> = binds.map(|bind| bind.source.display().to_string()).collect();
+    sources.join(",")
 }
 
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`

@@ -1,8 +1,12 @@
 //! `carrack rm`
 
+use std::time::Duration;
+
+use carrack_engine::{Engine, Error, Patience, StopWish};
 use clap::Args;
 
 use super::Command;
+use super::selection::Selection;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -10,35 +14,57 @@ use crate::output::print_line;
 pub const EXAMPLES: &str = "Examples:
   carrack rm web
   carrack rm --force web
-  carrack rm --force --all";
+  carrack rm --force --all
+  carrack rm --filter status=exited --filter label=team=sea";
 
 /// Removes containers.
 #[derive(Args)]
 pub struct Rm {
-    /// Names or IDs
-    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Kill the ones that are running
     #[arg(short, long)]
     force: bool,
-    /// Remove every container
+    /// Do not mind containers that are not there
     #[arg(short, long)]
-    all: bool,
+    ignore: bool,
+    /// Remove the containers that need it too
+    #[arg(long)]
+    depend: bool,
+    /// Ask running ones to end first, and kill them after so many seconds
+    #[arg(short, long, value_name = "SECONDS", requires = "force")]
+    time: Option<u64>,
+    /// Remove the volumes that only it has
+    #[arg(short, long)]
+    volumes: bool,
 }
 
 impl Command for Rm {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let containers = match self.all {
-            true => {
-                engine.list_containers()?.iter().map(|container| container.record.id.to_string()).collect()
+        let Self { selection, force, ignore, depend, time, .. } = self;
+        let containers = selection.resolve(&engine, |_| true)?;
+        // Docker's --force does not mind a container that is gone.
+        let may_be_gone = |error: &Error| (force || ignore) && error.is_no_such_container();
+        super::for_each(&containers, |container| {
+            let remove = |name: &str| match remove(&engine, name, force, time) {
+                Err(error) if may_be_gone(&error) => Ok(()),
+                result => result.map_err(Failure::from).and_then(|()| print_line(name)),
+            };
+            if depend && let Ok(found) = engine.find_container(container) {
+                for other in engine.dependents(&found)? {
+                    remove(other.record.id.as_str())?;
+                }
             }
-            false => self.containers,
-        };
-        super::for_each(&containers, |container| match engine.remove_container(container, self.force) {
-            // Docker's --force does not mind a container that is gone.
-            Err(error) if self.force && error.is_no_such_container() => Ok(()),
-            result => result.map_err(Failure::from).and_then(|()| print_line(container)),
+            remove(container)
         })
     }
+}
+
+fn remove(engine: &Engine, name: &str, force: bool, time: Option<u64>) -> Result<(), Error> {
+    if let Some(seconds) = time {
+        let patience = Some(Patience::Limited(Duration::from_secs(seconds)));
+        engine.stop(name, &StopWish { patience, ..StopWish::default() })?;
+    }
+    engine.remove_container(name, force)
 }

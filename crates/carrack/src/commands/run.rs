@@ -1,12 +1,14 @@
 //! `carrack run`
 
-use carrack_engine::DetachKeys;
-use clap::{ArgAction, Args};
+use std::path::PathBuf;
+
+use carrack_engine::{ContainerId, DetachKeys, Engine};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::Command;
-use super::container_flags::ContainerFlags;
+use super::container_flags::{ContainerFlags, id_file};
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, invalid};
 use crate::output::print_line;
 use crate::terminal::{self, Attendance};
 
@@ -23,14 +25,34 @@ pub struct Run {
     /// Leave the container running, and print its ID
     #[arg(short, long)]
     detach: bool,
+    /// Connect this standard stream, and of the others only those that are named too
+    #[arg(short, long, value_name = "STREAM", ignore_case = true)]
+    attach: Vec<Stream>,
     /// Keys that leave the session, as in ctrl-p,ctrl-q
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
     /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     sig_proxy: bool,
+    /// Write the process ID of the container's first process to this file
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Write the process ID of the container's monitor to this file
+    #[arg(long, value_name = "FILE")]
+    conmon_pidfile: Option<PathBuf>,
+    /// Remove the image too when the container ends, unless something else uses it
+    #[arg(long, conflicts_with = "detach")]
+    rmi: bool,
     #[command(flatten)]
     flags: ContainerFlags,
+}
+
+/// A standard stream.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
 }
 
 impl Command for Run {
@@ -41,16 +63,69 @@ impl Command for Run {
 
 impl Run {
     fn run_container(mut self, context: &Context) -> Result<u8> {
+        if self.detach && !self.attach.is_empty() {
+            return Err(invalid("--attach", "with --detach", "one of the two"));
+        }
+        self.flags.rm |= self.rmi;
         let engine = self.flags.engine(context)?;
-        let (interactive, tty) = (self.flags.interactive, self.flags.tty);
-        let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
+        let attendance = self.attendance();
+        let files = [(self.pidfile, true), (self.conmon_pidfile, false)];
         let id = self.flags.create(&engine, !self.detach)?;
+        let image = match self.rmi {
+            true => Some(engine.find_container(id.as_str())?.record.image_id.to_string()),
+            false => None,
+        };
         let session = engine.start_new(&id)?;
+        write_pids(&engine, &id, &files)?;
         if self.detach {
             print_line(&id)?;
             return Ok(0);
         }
-        let attendance = Attendance::new(interactive, tty);
-        terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance })
+        // Docker: who sees nothing of the container at least learns its ID.
+        if !attendance.stdout && !attendance.stderr {
+            print_line(&id)?;
+        }
+        let exit_code = terminal::attend(&session, attendance)?;
+        image.map(|image| remove_unused_image(&engine, &image)).transpose()?;
+        Ok(exit_code)
+    }
+
+    fn attendance(&self) -> Attendance {
+        let attendance = Attendance::new(self.flags.interactive, self.flags.tty);
+        let is_attached = |stream| self.attach.is_empty() || self.attach.contains(&stream);
+        Attendance {
+            interactive: self.flags.interactive && is_attached(Stream::Stdin),
+            stdout: is_attached(Stream::Stdout),
+            stderr: is_attached(Stream::Stderr),
+            detach_keys: self.detach_keys.clone(),
+            proxy_signals: self.sig_proxy,
+            ..attendance
+        }
+    }
+}
+
+/// Writes the files of `--pidfile` (`true`) and `--conmon-pidfile`; a container that has ended has no process.
+fn write_pids(engine: &Engine, id: &ContainerId, files: &[(Option<PathBuf>, bool)]) -> Result<()> {
+    for (file, is_of_init) in files {
+        let Some(file) = file else { continue };
+        let state = match engine.find_container(id.as_str()) {
+            Err(error) if error.is_no_such_container() => continue,
+            result => result?.state,
+        };
+        let process = if *is_of_init { state.init } else { state.monitor };
+        process.map(|process| id_file::write_pid(file, process.pid)).transpose()?;
+    }
+    Ok(())
+}
+
+/// Removes the image by its ID, with all its names, unless a container uses it.
+fn remove_unused_image(engine: &Engine, image: &str) -> Result<()> {
+    let is_used = engine.list_containers()?.iter().any(|other| other.record.image_id.to_string() == image);
+    if is_used {
+        return Ok(());
+    }
+    match engine.remove_image(image, true) {
+        Err(error) if error.is_no_such_image() => Ok(()),
+        result => Ok(result.map(drop)?),
     }
 }

@@ -4,6 +4,7 @@ use carrack_engine::DetachKeys;
 use clap::{ArgAction, Args};
 
 use super::Command;
+use super::selection::Selection;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
@@ -17,8 +18,17 @@ pub const EXAMPLES: &str = "Examples:
 #[derive(Args)]
 pub struct Start {
     /// Names or IDs
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter", "latest"])]
     containers: Vec<String>,
+    /// Every container that does not run
+    #[arg(long)]
+    all: bool,
+    /// Only containers that this is true of, as in label=team=sea
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// The container that was created last
+    #[arg(short, long)]
+    latest: bool,
     /// Show the output, and exit with the container's exit code; one container only
     #[arg(short, long)]
     attach: bool,
@@ -29,16 +39,19 @@ pub struct Start {
     #[arg(long, value_name = "KEYS", requires = "attach")]
     detach_keys: Option<DetachKeys>,
     /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", requires = "attach")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", requires = "attach")]
     sig_proxy: bool,
 }
 
 impl Command for Start {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
+        let Self { containers, all, filter, latest, .. } = self;
+        let selection = Selection { containers, all, filter, cidfile: Vec::new(), latest };
+        let containers = selection.resolve(&engine, |container| !container.state.status.is_active())?;
         if self.attach {
-            let [container] = &self.containers[..] else {
-                return Err(crate::failure::invalid("--attach", &self.containers.join(" "), "one container"));
+            let [container] = &containers[..] else {
+                return Err(crate::failure::invalid("--attach", &containers.join(" "), "one container"));
             };
             let record = engine.find_container(container)?.record;
             let session = engine.start(&record.id)?;
@@ -46,7 +59,7 @@ impl Command for Start {
             let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
             return terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance });
         }
-        super::for_each(&self.containers, |container| {
+        super::for_each(&containers, |container| {
             engine.start(&engine.find_container(container)?.record.id)?;
             print_line(container)
         })

@@ -23,7 +23,12 @@ impl Command for Version {
         match self.format.as_deref() {
             None => print(format!("Version:  {version}\nOS/Arch:  linux/{arch}\n"))?,
             Some(format) => {
-                let part = json!({"Version": version, "Os": "linux", "Arch": arch});
+                let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+                let part = json!({
+                    "Version": version, "APIVersion": version, "ApiVersion": version, "Os": "linux",
+                    "OsArch": format!("linux/{arch}"), "Arch": arch, "KernelVersion": kernel,
+                    "GoVersion": "", "GitCommit": "", "BuildTime": "", "Experimental": false,
+                });
                 // Docker has the same fields for its client and its daemon; here both are this binary.
                 let value = json!({"Client": part, "Server": part});
                 print_line(Template::parse_format(format)?.render(&value)?)?;

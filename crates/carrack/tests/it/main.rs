@@ -12,3 +12,4 @@ mod policy;
 mod push;
 mod registries;
 mod registry;
+mod run_flags;

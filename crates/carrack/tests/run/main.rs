@@ -11,14 +11,20 @@ use carrack_testkit::Store;
 #[allow(dead_code, reason = "each suite uses its own part of the kit")]
 mod kit;
 
+mod addresses;
 mod commit;
 mod crash;
+mod exec;
 mod flags;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod listing;
 mod network;
+mod privileged;
 mod safety;
+mod sessions;
+mod surroundings;
 mod upkeep;
 
 /// A script that runs until it is asked to end, and then ends with 7.

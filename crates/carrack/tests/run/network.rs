@@ -17,16 +17,16 @@ const SHORE: &str = "192.0.2.2";
 const SERVER: [&str; 6] = ["busybox", "httpd", "-f", "-h", "/www", "-p"];
 const WHO: &str = "#!/bin/sh\necho\necho $REMOTE_ADDR\n";
 
-struct Sea {
-    store: Store,
-    ship: String,
+pub struct Sea {
+    pub store: Store,
+    pub ship: String,
     shore: String,
     servers: Vec<Child>,
 }
 
 impl Sea {
     #[track_caller]
-    fn new() -> Self {
+    pub fn new() -> Self {
         let store = crate::kit::empty_store();
         let image = busybox().layer(&format!("/www/cgi-bin/who 0755 {WHO:?}"));
         store.load(&image, IMAGE);
@@ -52,7 +52,7 @@ impl Sea {
     /// `carrack ARGUMENTS` in the namespace `ship`. `ip netns exec` hides the cgroups of the host, so
     /// what works here works without them.
     #[track_caller]
-    fn carrack(&self, arguments: &[&str]) -> Run {
+    pub fn carrack(&self, arguments: &[&str]) -> Run {
         let carrack = self.store.command();
         let mut command = inside(&self.ship);
         command.arg(carrack.get_program()).args(carrack.get_args()).args(arguments);
@@ -77,7 +77,7 @@ impl Sea {
         host("ip", ["-n", &self.ship, "-o", "link"]).line()
     }
 
-    fn leases(&self) -> Vec<String> {
+    pub fn leases(&self) -> Vec<String> {
         let files = crate::kit::files_below(&self.store.runroot().join("network"));
         let names = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
         names.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()

@@ -1,6 +1,6 @@
 //! The flags that `run` and `create` share, and their translation into one request of the engine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings};
 use carrack_oci::{Platform, Reference};
@@ -9,18 +9,24 @@ use clap::Args;
 use super::pull_policy::Policy;
 use super::registry_flags::RegistryFlags;
 use crate::context::{self, Context};
-use crate::failure::{Failure, Result};
+use crate::failure::{Result, invalid};
 use crate::progress::Progress;
 
+pub mod id_file;
+mod inapplicable;
 mod mounts;
 mod network;
+mod process;
 mod resources;
 mod security;
 
 pub use network::network;
 
+use id_file::IdFile;
+use inapplicable::InapplicableFlags;
 use mounts::MountFlags;
 use network::NetworkFlags;
+use process::ProcessFlags;
 use resources::ResourceFlags;
 use security::SecurityFlags;
 
@@ -34,16 +40,13 @@ pub struct ContainerFlags {
     pub tty: bool,
     /// Remove the container when it ends
     #[arg(long)]
-    rm: bool,
+    pub rm: bool,
     /// Name of the container
     #[arg(long)]
     name: Option<String>,
-    /// Set a variable (NAME=value), or pass on the caller's (NAME)
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    /// Remove the container that has the name
+    #[arg(long, requires = "name")]
+    replace: bool,
     /// Working folder
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -62,12 +65,6 @@ pub struct ContainerFlags {
     /// Set a kernel parameter of the container
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
-    /// Add the user to a further group
-    #[arg(long, value_name = "GROUP")]
-    group_add: Vec<String>,
-    /// Label of the container
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
     /// Signal that asks the container to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -82,7 +79,9 @@ pub struct ContainerFlags {
     pull: Policy,
     /// Print nothing about pulling
     #[arg(short, long)]
-    quiet: bool,
+    pub quiet: bool,
+    #[command(flatten)]
+    process: ProcessFlags,
     #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
@@ -94,8 +93,19 @@ pub struct ContainerFlags {
     #[command(flatten)]
     registry: RegistryFlags,
     /// Which image of an index, as in linux/arm64
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with_all = ["os", "arch", "variant"])]
     platform: Option<Platform>,
+    /// Operating system of the image
+    #[arg(long, value_name = "OS")]
+    os: Option<String>,
+    /// Architecture of the image, as in arm64
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Variant of the architecture, as in v7
+    #[arg(long, value_name = "VARIANT")]
+    variant: Option<String>,
+    #[command(flatten)]
+    inapplicable: InapplicableFlags,
     /// The image: a name or ID
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -112,24 +122,38 @@ impl ContainerFlags {
 
     /// Pulls the image where the policy says so, and creates the container.
     pub fn create(mut self, engine: &Engine, foreground: bool) -> Result<ContainerId> {
+        self.inapplicable.check()?;
+        let cidfile = self.cidfile.as_deref().map(IdFile::create_new).transpose()?;
         self.pull_image(engine)?;
-        if let Some(file) = self.cidfile.as_ref().filter(|file| file.exists()) {
-            return Err(Failure::message(format!("the file {} of --cidfile exists already", file.display())));
+        let replaced = self.name.clone().filter(|_| self.replace);
+        let request = self.request(foreground)?;
+        if let Some(name) = replaced {
+            match engine.remove_container(&name, true) {
+                Err(error) if error.is_no_such_container() => {}
+                result => result?,
+            }
         }
-        let cidfile = self.cidfile.clone();
-        let id = engine.create(self.request(foreground)?)?;
-        if let Some(file) = cidfile {
-            std::fs::write(&file, id.to_string())
-                .map_err(|error| Failure::message(format!("cannot write {}: {error}", file.display())))?;
-        }
+        let id = engine.create(request)?;
+        cidfile.map(|file| file.write(id.as_str())).transpose()?;
         Ok(id)
+    }
+
+    /// The platform that flags name together.
+    fn platform(&self) -> Option<Platform> {
+        if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
+            return self.platform.clone();
+        }
+        let host = Platform::host();
+        let os = self.os.as_deref().unwrap_or(&host.os);
+        let arch = self.arch.as_deref().unwrap_or(&host.architecture);
+        Some(Platform::new(os, arch, self.variant.as_deref()))
     }
 
     /// Makes sure that the image is here, and that its name means the one that was pulled.
     fn pull_image(&mut self, engine: &Engine) -> Result<()> {
         let progress = Progress::new(self.quiet);
         let observer = |event: Event<'_>| progress.observe(event);
-        let pulled = engine.obtain(&self.image, self.platform.as_ref(), self.pull.into(), &observer)?;
+        let pulled = engine.obtain(&self.image, self.platform().as_ref(), self.pull.into(), &observer)?;
         let record = pulled.record;
         if let Some(name) = record.reference.as_ref().filter(|_| pulled.is_new) {
             let status = format!("Status: Downloaded newer image for {}", name.familiar());
@@ -148,8 +172,13 @@ impl ContainerFlags {
     fn request(self, foreground: bool) -> Result<ContainerRequest> {
         let host = self.host_settings()?;
         Ok(ContainerRequest {
-            env: environment(&self.env_file, &self.env)?,
-            labels: self.label.iter().map(|label| pair(label)).collect(),
+            env: self.process.environment()?,
+            labels: self.process.labels()?,
+            unset_env: self.process.unsetenv,
+            unset_all_env: self.process.unsetenv_all,
+            domainname: self.process.domainname,
+            umask: self.process.umask,
+            timezone: self.process.tz,
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
             image: self.image,
             name: self.name,
@@ -173,33 +202,35 @@ impl ContainerFlags {
             mounts: self.mounts.settings()?,
             security: self.security.settings(),
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
-            group_add: self.group_add.clone(),
+            annotations: self.process.annotations(),
+            group_add: self.process.groups()?,
             init: self.init,
             auto_remove: self.rm,
         })
     }
 }
 
-/// Variables from files, then from flags: `NAME=value`, or `NAME` for the caller's own value, which may be none.
+/// Variables from files, then from flags: `NAME=value`; `NAME` for the caller's own value, which may be none; `NAME*`
+/// for all of the caller's that begin so.
 pub fn environment(files: &[PathBuf], entries: &[String]) -> Result<Vec<String>> {
     let mut environment = Vec::new();
     for file in files {
-        environment.extend(env_file(file)?);
+        environment.extend(process::lines(file)?);
     }
     environment.extend(entries.iter().cloned());
-    let with_value = |entry: String| match entry.contains('=') {
-        true => Some(entry),
-        false => context::variable(&entry).map(|value| format!("{entry}={value}")),
+    let with_value = |entry: String| -> Result<Vec<String>> {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(invalid("--env", &entry, "NAME=VALUE or NAME"));
+        }
+        if entry.contains('=') {
+            return Ok(vec![entry]);
+        }
+        if let Some(prefix) = entry.strip_suffix('*') {
+            return Ok(context::variables().into_iter().filter(|known| known.starts_with(prefix)).collect());
+        }
+        Ok(context::variable(&entry).map(|value| format!("{entry}={value}")).into_iter().collect())
     };
-    Ok(environment.into_iter().filter_map(with_value).collect())
-}
-
-/// Docker's format: a line each, `#` begins a comment line, no quoting.
-fn env_file(file: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::message(format!("cannot read {}: {error}", file.display())))?;
-    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.map(str::to_owned).collect())
+    Ok(environment.into_iter().map(with_value).collect::<Result<Vec<_>>>()?.concat())
 }
 
 fn pair(text: &str) -> (String, String) {
