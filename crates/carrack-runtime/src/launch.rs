@@ -57,8 +57,9 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
     let mut plan = plan(spec, stdio, cgroup, reaper)?;
     plan.process.inherited = inherited;
     plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
+    // Of a container on standby, the starter brings agent and listener together.
+    let agent = if standby.is_none() { Agent::connect(seccomp(spec), state)? } else { None };
     plan.standby = standby;
-    let agent = Agent::connect(seccomp(spec), state)?;
     // A slave gets what is mounted on the original later; made shared, it would be a group of its own.
     let propagation = match plan.propagation {
         Some((Propagation::Slave, _)) => Propagation::Slave,

@@ -19,7 +19,7 @@ use rustix::net::{
 use crate::channel::{Channel, Signal};
 use crate::hooks::{Kind, PlannedHooks};
 use crate::oci::State;
-use crate::{Error, Result};
+use crate::Result;
 
 /// How a container is started by a later process.
 #[derive(Debug)]
@@ -80,17 +80,20 @@ pub fn listener(folder: &Path) -> Result<OwnedFd> {
 }
 
 /// Starts the container whose first process listens in `folder`; returns when its program runs, or with the reason why
-/// it does not. `told` is called as soon as the container knows that it is to start.
-pub fn start_standing(folder: &Path, told: impl FnOnce()) -> Result<()> {
+/// it does not. `told` is called as soon as the container knows that it is to start, `take_listener` with the number of
+/// its seccomp listener where it has one.
+pub fn start_standing(
+    folder: &Path,
+    told: impl FnOnce(),
+    take_listener: impl FnMut(i32) -> Result<()>,
+) -> Result<()> {
     let socket = new_socket()?;
     let (_open, address) = address(folder)?;
     connect(&socket, &address).during("connect to", folder.join(SOCKET))?;
     let channel = Channel::connected(socket);
     channel.signal(Signal::Start)?;
     told();
-    channel
-        .outcome(|_| Err(Error::spec("a seccomp agent needs a container that its creator starts")))
-        .map(drop)
+    channel.outcome(take_listener).map(drop)
 }
 
 fn new_socket() -> Result<OwnedFd> {

@@ -4,12 +4,15 @@ use std::os::fd::AsFd;
 
 use carrack_sys::atomic;
 use carrack_sys::process::send_signal;
+use oci_spec::runtime::State;
+use rustix::process::Pid;
 
 use super::bundle::read_spec;
 use super::{Container, Status};
-use crate::Result;
 use crate::hooks::{Kind, PlannedHooks};
+use crate::seccomp::agent::Agent;
 use crate::standby::{SOCKET, start_standing};
+use crate::{Result, launch};
 
 impl Container {
     /// Executes the program; returns when it runs, or with the reason why it does not.
@@ -25,7 +28,12 @@ impl Container {
         let spec = read_spec(&self.folder.join("config.json"))?;
         let socket = self.folder.join(SOCKET);
         let mut forgotten = Ok(());
-        let started = start_standing(&self.folder, || forgotten = atomic::remove_file(&socket));
+        let mut agent = Agent::connect(launch::seccomp(&spec), Some(&self.told_state()))?;
+        let started = start_standing(
+            &self.folder,
+            || forgotten = atomic::remove_file(&socket),
+            |listener| self.hand_over(agent.as_mut(), listener),
+        );
         started.and(forgotten.map_err(Into::into))?;
         let hooks = spec.hooks().clone().unwrap_or_default();
         let state = self.record.state(Status::Running);
@@ -36,5 +44,17 @@ impl Container {
             let _ = send_signal(pidfd.as_fd(), rustix::process::Signal::KILL.as_raw());
         }
         run
+    }
+
+    /// In the form that a seccomp agent is told it.
+    fn told_state(&self) -> State {
+        let state = serde_json::to_value(self.record.state(Status::Created)).and_then(serde_json::from_value);
+        state.expect("both are the state of the specification")
+    }
+
+    fn hand_over(&self, agent: Option<&mut Agent>, listener: i32) -> Result<()> {
+        let pid = self.record.process.and_then(|(pid, _)| Pid::from_raw(pid));
+        let (Some(agent), Some(pid), Some(pidfd)) = (agent, pid, self.record.pidfd()) else { return Ok(()) };
+        agent.hand_over(pid, pidfd.as_fd(), listener)
     }
 }
