@@ -77,6 +77,7 @@ pub use carrack_image::transport::{Location, Output};
 pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
+pub use carrack_runtime as runtime;
 pub use carrack_snapshot::{Choice, Driver, ImageMount, Lower, Mount, SnapshotInfo, SnapshotName};
 pub use carrack_sys::signals::SignalFd;
 pub use check::{CheckDepth, CheckReport, Problem};
@@ -111,6 +112,7 @@ pub use settings::{
     BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
     StorageSettings,
 };
+pub use signal::parse as parse_signal;
 pub use size::ByteSize;
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;

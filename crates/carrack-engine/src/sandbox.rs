@@ -12,7 +12,7 @@ use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_runtime::{Init, Launch, Running, Stdio, User};
+use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
 use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -80,12 +80,20 @@ impl Engine {
         };
         let spec = spec::container_spec(&input)?;
         let cgroup_path = cgroup_path(plan.id);
-        announce(&Effect::Cgroup { path: cgroup_path.display().to_string() })?;
+        announce(&cgroup_effect(plan.id))?;
         let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
         check_limits(plan.host, cgroup.unsupported())?;
         let (streams, stdio) = make_streams(plan.program)?;
-        let launch =
-            Launch { spec: &spec, rootfs: plan.rootfs, stdio, cgroup: Some(&cgroup), reaper: plan.host.init };
+        let launch = Launch {
+            spec: &spec,
+            rootfs: plan.rootfs,
+            stdio,
+            cgroup: Some(&cgroup),
+            reaper: plan.host.init,
+            state: None,
+            inherited: Inherited::default(),
+            standby: None,
+        };
         let init = carrack_runtime::create(launch)?;
         if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
@@ -150,6 +158,11 @@ fn check_limits(host: &HostSettings, unsupported: &[&str]) -> Result<()> {
 /// Where the cgroup of a sandbox is in each hierarchy.
 pub(crate) fn cgroup_path(id: &str) -> PathBuf {
     Path::new("/carrack").join(id)
+}
+
+/// What a sandbox announces of its cgroup.
+pub(crate) fn cgroup_effect(id: &str) -> Effect {
+    Effect::Cgroup { path: cgroup_path(id).display().to_string() }
 }
 
 fn network_effect(attachment: &Attachment) -> Effect {

@@ -15,7 +15,7 @@ const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 /// The number of a signal.
-pub(crate) fn parse(text: &str) -> Result<i32> {
+pub fn parse(text: &str) -> Result<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() };

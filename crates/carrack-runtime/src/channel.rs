@@ -23,13 +23,37 @@ pub(crate) enum Signal {
     OwnersMapped = b'm' as isize,
     /// The child is in its cgroups.
     Placed = b'p' as isize,
+    /// The hooks that belong before the root is entered have run.
+    HooksRan = b'h' as isize,
     /// The program may be executed.
     Start = b's' as isize,
+    /// The seccomp agent has its listener.
+    ListenerTaken = b'l' as isize,
+}
+
+/// What the child tells the parent.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The master side of the console.
+    Console(OwnedFd),
+    /// The number of its seccomp listener, which it waits to have taken.
+    Listener(i32),
+    /// All mounts are made, and the root is not entered yet.
+    Mounted,
+    /// All is set up; the program waits for its start.
+    Ready,
+    /// The next thing that happens is the exec.
+    Executing,
+    /// Nothing more will come.
+    End,
 }
 
 /// First byte of what the child tells the parent.
 mod kind {
     pub const CONSOLE: u8 = b'c';
+    pub const LISTENER: u8 = b'l';
+    pub const MOUNTED: u8 = b'm';
+    pub const READY: u8 = b'r';
     pub const EXECUTING: u8 = b'x';
     pub const NOT_FOUND: u8 = b'n';
     pub const NOT_EXECUTABLE: u8 = b'e';
@@ -74,9 +98,44 @@ impl Channel {
         }
     }
 
+    /// Child: all mounts are made.
+    pub fn mounted(&self) -> Result<()> {
+        Ok(self.write(&[kind::MOUNTED]).during("write to", "the creator")?)
+    }
+
+    /// Child: all is set up.
+    pub fn ready(&self) -> Result<()> {
+        Ok(self.write(&[kind::READY]).during("write to", "the creator")?)
+    }
+
+    /// Child: waits on a listening socket until somebody connects and says [`Signal::Start`]; who goes away without
+    /// having said it has changed nothing.
+    pub fn accept_start(listener: &OwnedFd) -> Result<Self> {
+        loop {
+            let accepted = retry(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC));
+            let channel = Self(accepted.during("accept", "the starter")?);
+            if channel.expect(Signal::Start).is_ok() {
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// The other end of [`Self::accept_start`].
+    pub fn connected(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Child: the next thing that happens is the exec.
     pub fn executing(&self) -> Result<()> {
         Ok(self.write(&[kind::EXECUTING]).during("write to", "the starter")?)
+    }
+
+    /// Child: says which descriptor its seccomp listener is, and waits until it was taken.
+    pub fn offer_listener(&self, number: i32) -> Result<()> {
+        let mut message = vec![kind::LISTENER];
+        message.extend(number.to_le_bytes());
+        self.write(&message).during("write to", "the starter")?;
+        self.expect(Signal::ListenerTaken)
     }
 
     /// Child: hands over the master side of the console.
@@ -112,10 +171,8 @@ impl Channel {
         retry(|| rustix::io::write(&self.0, message)).map(|_| ())
     }
 
-    /// Parent: reads until the program runs; the console when there is one, or why it does not run.
-    pub fn outcome(&self) -> Result<Option<OwnedFd>> {
-        let mut console = None;
-        let mut executing = false;
+    /// Parent: the next report, or why the child gave up.
+    pub fn report(&self) -> Result<Report> {
         let mut data = [0u8; MAX_MESSAGE_BYTES];
         loop {
             let (count, received) = match receive(self.as_fd(), &mut data) {
@@ -123,15 +180,38 @@ impl Channel {
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
                 received => received.during("read from", "the container")?,
             };
-            console = received.or(console);
-            match data[..count].split_first() {
-                None if executing => return Ok(console),
-                None => {
-                    return Err(Error::Setup { message: "its first process was killed".into() });
+            match (data[..count].split_first(), received) {
+                (None, _) => return Ok(Report::End),
+                (Some((&kind::CONSOLE, _)), Some(console)) => return Ok(Report::Console(console)),
+                (Some((&kind::LISTENER, number)), _) => {
+                    return Ok(Report::Listener(
+                        number.first_chunk().map_or(-1, |number| i32::from_le_bytes(*number)),
+                    ));
                 }
-                Some((&kind::EXECUTING, _)) => executing = true,
-                Some((&kind::CONSOLE, _)) => {}
-                Some((&kind, rest)) => return Err(decode_error(kind, rest)),
+                (Some((&kind::MOUNTED, _)), _) => return Ok(Report::Mounted),
+                (Some((&kind::READY, _)), _) => return Ok(Report::Ready),
+                (Some((&kind::EXECUTING, _)), _) => return Ok(Report::Executing),
+                (Some((&kind, rest)), _) => return Err(decode_error(kind, rest)),
+            }
+        }
+    }
+
+    /// Parent: reads until the program runs; the console when there is one, or why it does not run. `take_listener` is
+    /// called with the number of the child's seccomp listener, if there is one.
+    pub fn outcome(&self, mut take_listener: impl FnMut(i32) -> Result<()>) -> Result<Option<OwnedFd>> {
+        let mut console = None;
+        let mut executing = false;
+        loop {
+            match self.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Executing => executing = true,
+                Report::Mounted | Report::Ready => {}
+                Report::Listener(number) => {
+                    take_listener(number)?;
+                    self.signal(Signal::ListenerTaken)?;
+                }
+                Report::End if executing => return Ok(console),
+                Report::End => return Err(Error::Setup { message: "its first process was killed".into() }),
             }
         }
     }
@@ -176,16 +256,20 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
 mod tests {
     use super::*;
 
+    fn no_listener(_: i32) -> Result<()> {
+        Ok(())
+    }
+
     #[test]
     fn an_end_before_the_exec_is_a_failure_and_after_it_success() {
         let (parent, child) = Channel::pair().unwrap();
         drop(child);
-        assert!(matches!(parent.outcome(), Err(Error::Setup { .. })));
+        assert!(matches!(parent.outcome(no_listener), Err(Error::Setup { .. })));
 
         let (parent, child) = Channel::pair().unwrap();
         child.executing().unwrap();
         drop(child);
-        assert!(parent.outcome().unwrap().is_none());
+        assert!(parent.outcome(no_listener).unwrap().is_none());
     }
 
     #[test]
@@ -193,7 +277,7 @@ mod tests {
         let (parent, child) = Channel::pair().unwrap();
         let source = io::Error::from_raw_os_error(13);
         child.send_error(&Error::NotExecutable { program: "/etc".into(), source });
-        let error = parent.outcome().unwrap_err();
+        let error = parent.outcome(no_listener).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().contains("/etc")), (126, true));
     }
 
@@ -203,7 +287,7 @@ mod tests {
         parent.signal(Signal::Placed).unwrap();
         child.send_error(&Error::NotFound { program: "x".into() });
         drop(child);
-        assert!(matches!(parent.outcome(), Err(Error::NotFound { .. })));
+        assert!(matches!(parent.outcome(no_listener), Err(Error::NotFound { .. })));
     }
 
     #[test]
@@ -213,6 +297,6 @@ mod tests {
         child.send_console(file.as_fd()).unwrap();
         child.executing().unwrap();
         drop(child);
-        assert!(parent.outcome().unwrap().is_some());
+        assert!(parent.outcome(no_listener).unwrap().is_some());
     }
 }

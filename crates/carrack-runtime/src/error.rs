@@ -1,6 +1,7 @@
 //! What can go wrong when a container is made, told apart as far as the exit code of `run` and `exec` needs it.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::seccomp::CompileError;
 
@@ -23,7 +24,7 @@ pub enum Error {
     #[error("cannot use the container's seccomp profile: {0}")]
     Seccomp(#[from] CompileError),
     /// The program does not exist in the container.
-    #[error("cannot start {program}: not found in the container")]
+    #[error("cannot start {program}: executable file not found in the container's $PATH")]
     NotFound {
         /// The first argument of the process.
         program: String,
@@ -57,6 +58,52 @@ pub enum Error {
         name: String,
         /// Where it was sought.
         file: &'static str,
+    },
+    /// A hook of the spec failed.
+    #[error("the {kind} hook {path} failed: {reason}")]
+    Hook {
+        /// Which of the six kinds.
+        kind: &'static str,
+        /// The program.
+        path: String,
+        /// Its exit, its output, or why it could not run.
+        reason: String,
+    },
+    /// A bundle that is not one, or asks for what cannot be had.
+    #[error("cannot use the bundle {path}: {reason}", path = path.display())]
+    Bundle {
+        /// The folder.
+        path: PathBuf,
+        /// What was expected and what was got.
+        reason: String,
+    },
+    /// A text that cannot be the id of a container.
+    #[error("cannot use {id:?} as a container id: expected letters, digits and _ + - . not at its begin")]
+    InvalidId {
+        /// The text.
+        id: String,
+    },
+    /// The id is in use.
+    #[error("cannot create the container {id}: a container with that id exists")]
+    Exists {
+        /// The id.
+        id: String,
+    },
+    /// No container has this id.
+    #[error("cannot find the container {id}: container does not exist")]
+    NoContainer {
+        /// The id.
+        id: String,
+    },
+    /// The container's status does not allow the operation.
+    #[error("cannot {verb} the container {id}: {reason}")]
+    WrongStatus {
+        /// What was asked for.
+        verb: &'static str,
+        /// The id.
+        id: String,
+        /// The status, and the one it should be.
+        reason: String,
     },
     /// A text that is not `user[:group]`.
     #[error("cannot use {text:?} as a user: {reason}")]

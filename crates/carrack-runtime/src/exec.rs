@@ -4,16 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use carrack_sys::IoContext;
 use carrack_sys::process::{Cloned, clone_process, join_namespaces, namespace};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Process, Spec, State};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
 use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
-use crate::launch::{Init, Running};
-use crate::process::{PlannedProcess, Stdio};
+use crate::launch::{self, Init, Running};
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rootfs::Rootfs;
+use crate::scheduling::Affinity;
+use crate::seccomp::agent::Agent;
 use crate::{Error, Result, executable, init, namespaces};
 
 /// What is run in which container.
@@ -29,6 +31,10 @@ pub struct Exec<'a> {
     pub stdio: Stdio,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// What a seccomp agent is told of the container.
+    pub state: Option<&'a State>,
+    /// What it keeps of the caller.
+    pub inherited: Inherited,
 }
 
 /// Starts a process in a running container; returns when its program runs, or with the reason why it does not.
@@ -37,9 +43,11 @@ pub struct Exec<'a> {
 /// that does nothing else, started from [`executable::read_only`].
 pub fn exec(exec: Exec<'_>) -> Result<Running> {
     executable::require_read_only()?;
-    let Exec { target, spec, process, stdio, cgroup } = exec;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let planned = PlannedProcess::new(process, seccomp, stdio, false)?;
+    let Exec { target, spec, process, stdio, cgroup, state, inherited } = exec;
+    let mut planned = PlannedProcess::new(process, spec.linux().as_ref(), stdio, false)?;
+    planned.inherited = inherited;
+    let affinity = Affinity::plan(process.exec_cpu_affinity().as_ref())?;
+    let agent = Agent::connect(launch::seccomp(spec), state)?;
     let joined = namespaces::of_container(spec);
     if joined & namespace::MOUNT == 0 {
         return Err(Error::spec("expected a container with a mount namespace"));
@@ -52,21 +60,22 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
     }
     let (channel, child_channel) = Channel::pair()?;
     let entrances = Entrances::open(cgroup)?;
+    affinity.apply_first()?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
     match clone_process(0, v2_folder.as_ref().map(AsFd::as_fd)).during("clone", "the process")? {
         Cloned::Child => {
             drop(channel);
-            let done = entrances
-                .enter()
-                .and_then(|()| set_up(target, joined & !namespace::PID, &planned, &child_channel));
-            match done {
+            let result = entrances.enter().and_then(|()| {
+                set_up(target, joined & !namespace::PID, &mut planned, &affinity, &child_channel)
+            });
+            match result {
                 Ok(()) => init::fail(planned.run(child_channel)),
                 Err(error) => init::fail((error, child_channel)),
             }
         }
         Cloned::Parent { pid, pidfd } => {
             drop(child_channel);
-            let init = Init::new(pid, pidfd, channel, planned.rlimits.clamped);
+            let init = Init::new(pid, pidfd, channel, planned.rlimits.clamped, agent);
             init.place(process.oom_score_adj())?;
             init.start()
         }
@@ -74,14 +83,20 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
 }
 
 /// Child: goes where the container is.
-fn set_up(target: BorrowedFd<'_>, joined: u64, process: &PlannedProcess, channel: &Channel) -> Result<()> {
+fn set_up(
+    target: BorrowedFd<'_>,
+    joined: u64,
+    process: &mut PlannedProcess,
+    affinity: &Affinity,
+    channel: &Channel,
+) -> Result<()> {
     rustix::process::setsid().during("make", "a session")?;
+    process.label_files = process.labels.open()?;
     channel.expect(Signal::Placed)?;
+    affinity.apply_last()?;
     join_namespaces(target, joined).during("join", "the container's namespaces")?;
     if joined & namespace::USER != 0 {
-        let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).during("become", "root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).during("become", "root of the user namespace")?;
+        init::become_root()?;
     }
     if process.wants_console() {
         let console = Console::open(&root()?, process.console_size, process.uid)?;

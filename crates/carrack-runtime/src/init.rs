@@ -24,6 +24,7 @@ use crate::mounts::PlannedMount;
 use crate::namespaces::Namespaces;
 use crate::process::PlannedProcess;
 use crate::rootfs::Rootfs;
+use crate::standby::Standby;
 use crate::sysctl::Sysctls;
 
 /// All that the first process needs, opened and checked by its parent.
@@ -36,25 +37,28 @@ pub(crate) struct Plan {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub readonly_rootfs: bool,
-    pub propagation: Option<Propagation>,
+    /// Of the root, and whether of all mounts below too.
+    pub propagation: Option<(Propagation, bool)>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub sysctls: Sysctls,
     pub cgroup: Option<View>,
     pub entrances: Entrances,
     pub process: PlannedProcess,
+    pub standby: Option<Standby>,
 }
 
 /// Child: becomes the container's program, or says why not.
 pub(crate) fn run(mut plan: Plan, rootfs: OwnedFd, channel: Channel) -> (crate::Error, Channel) {
     match plan.set_up(rootfs, &channel) {
-        Ok(()) => plan.process.run(channel),
+        Ok(starter) => plan.process.run(starter.unwrap_or(channel)),
         Err(error) => (error, channel),
     }
 }
 
 impl Plan {
-    fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<()> {
+    /// Returns when the program may be executed; with the starter's channel when that is another than the creator.
+    fn set_up(&mut self, rootfs: OwnedFd, channel: &Channel) -> Result<Option<Channel>> {
         rustix::process::umask(Mode::empty());
         rustix::process::setsid().during("make", "a session")?;
         self.entrances.enter()?;
@@ -66,34 +70,68 @@ impl Plan {
             loopback_up().during("switch on", "the loopback interface")?;
         }
         detach_from_host()?;
-        attach_over_root(rootfs.as_fd())?;
+        match &self.standby {
+            None => attach_over_root(rootfs.as_fd())?,
+            Some(standby) => standby.attach(rootfs.as_fd())?,
+        }
         let rootfs = Rootfs::new(rootfs);
         let proc = self.sysctls.open_proc()?;
         self.fill(&rootfs, channel)?;
+        if let Some(standby) = &self.standby {
+            channel.mounted()?;
+            channel.expect(Signal::HooksRan)?;
+            standby.run_create_hooks()?;
+        }
         self.restrict(&rootfs)?;
-        enter(&rootfs)?;
+        enter(&rootfs, self.standby.as_ref().is_none_or(|standby| standby.pivots))?;
+        // After that: the kernel does not make a shared mount the root.
+        if let Some((propagation, recursive)) = self.propagation {
+            set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), recursive)?;
+        }
         self.set_names()?;
-        channel.expect(Signal::Start)?;
-        self.sysctls.apply(proc.as_ref())
+        let Some(standby) = self.standby.take() else {
+            channel.expect(Signal::Start)?;
+            self.sysctls.apply(proc.as_ref())?;
+            return Ok(None);
+        };
+        self.sysctls.apply(proc.as_ref())?;
+        self.process.require_program()?;
+        channel.ready()?;
+        standby.wait().map(Some)
     }
 
-    fn enter_namespaces(&self, channel: &Channel) -> Result<()> {
-        self.namespaces.join_in_child()?;
+    fn enter_namespaces(&mut self, channel: &Channel) -> Result<()> {
+        // Files of /proc/self are this process's only as long as it is who it was.
+        self.namespaces.make_time()?;
+        self.process.label_files = self.process.labels.open()?;
         if self.namespaces.has_new(namespace::USER) {
             channel.expect(Signal::OwnersMapped)?;
-            let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-            rustix::thread::set_thread_res_gid(gid, gid, gid)
-                .during("become", "root of the user namespace")?;
-            rustix::thread::set_thread_res_uid(uid, uid, uid)
-                .during("become", "root of the user namespace")?;
+        }
+        if self.namespaces.has(namespace::USER) {
+            become_root()?;
         }
         Ok(())
     }
 
-    /// Mounts, devices, console.
+    /// Mounts, devices, console. Mounts are placed in their order; those from the cgroups on wait for the parent.
     fn fill(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
-        let (late, early): (Vec<_>, Vec<_>) = self.mounts.iter().partition(|mount| mount.needs_cgroup());
-        early.into_iter().try_for_each(|mount| mount.place(rootfs, None))?;
+        let late = self.mounts.iter().position(PlannedMount::needs_cgroup).unwrap_or(self.mounts.len());
+        let (early, late) = self.mounts.split_at(late);
+        early.iter().try_for_each(|mount| mount.place(rootfs, None))?;
+        let dev_is_late = late.iter().any(PlannedMount::is_new_dev);
+        if !dev_is_late {
+            self.fill_dev(rootfs, channel)?;
+        }
+        // A cgroup namespace begins at the cgroup of the process that makes it.
+        channel.expect(Signal::Placed)?;
+        if self.namespaces.has_new(namespace::CGROUP) {
+            unshare(namespace::CGROUP).during("make", "a cgroup namespace")?;
+        }
+        late.iter().try_for_each(|mount| mount.place(rootfs, self.cgroup.as_ref()))?;
+        if dev_is_late { self.fill_dev(rootfs, channel) } else { Ok(()) }
+    }
+
+    fn fill_dev(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
         if self.mounts.iter().any(PlannedMount::is_new_dev) {
             devices::place(rootfs, &self.devices)?;
         }
@@ -101,16 +139,9 @@ impl Plan {
             let console = Console::open(rootfs, self.process.console_size, self.process.uid)?;
             console.place(rootfs)?;
             channel.send_console(console.master.as_fd())?;
-            console.take()?;
-        } else {
-            self.process.take_streams()?;
+            return console.take();
         }
-        // A cgroup namespace begins at the cgroup of the process that makes it.
-        channel.expect(Signal::Placed)?;
-        if self.namespaces.has_new(namespace::CGROUP) {
-            unshare(namespace::CGROUP).during("make", "a cgroup namespace")?;
-        }
-        late.into_iter().try_for_each(|mount| mount.place(rootfs, self.cgroup.as_ref()))
+        self.process.take_streams()
     }
 
     fn restrict(&mut self, rootfs: &Rootfs) -> Result<()> {
@@ -123,9 +154,6 @@ impl Plan {
         let may_make_devices = self.process.grant.bounding.contains(CapabilitySet::MKNOD);
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !may_make_devices);
         set_attributes(rootfs.as_fd(), Attributes::set(attributes), false)?;
-        if let Some(propagation) = self.propagation {
-            set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), true)?;
-        }
         Ok(())
     }
 
@@ -138,6 +166,13 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// In a user namespace, where only its own root has rights.
+pub(crate) fn become_root() -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).during("become", "root of the user namespace")?;
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid).during("become", "root of the user namespace")?)
 }
 
 /// No mount of the container reaches the host, nor the reverse.
@@ -155,9 +190,13 @@ fn make_working_directory(rootfs: &Rootfs, cwd: &Path) -> Result<()> {
 }
 
 /// Makes `rootfs` the root and forgets the host's tree. The new root lies over the old one, so the old one ends up
-/// over the new one, from where it is taken away: no folder in the image is needed to hold it.
-fn enter(rootfs: &Rootfs) -> Result<()> {
+/// over the new one, from where it is taken away: no folder in the image is needed to hold it. Without `pivots`, for
+/// hosts whose root is a ramdisk that cannot be exchanged, the old root stays below the new one.
+fn enter(rootfs: &Rootfs, pivots: bool) -> Result<()> {
     rustix::process::fchdir(rootfs.as_fd()).during("enter", "the root filesystem")?;
+    if !pivots {
+        return Ok(rustix::process::chroot(".").during("change", "the root")?);
+    }
     rustix::process::pivot_root(".", ".").during("change", "the root")?;
     unmount(".", UnmountFlags::DETACH).during("detach", "the host's root")?;
     rustix::process::chdir("/").during("enter", "/")?;

@@ -8,24 +8,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, Propagation, set_attributes};
-use carrack_sys::process::{Cloned, clone_process, namespace, send_signal, wait_pidfd};
-use oci_spec::runtime::{LinuxIdMapping, Process, Root, Spec};
+use carrack_sys::process::{Cloned, namespace, send_signal, wait_pidfd};
+use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Root, Spec, State};
 use rustix::process::{Pid, WaitIdStatus};
 
 use crate::cgroup::{Cgroup, Entrances};
-use crate::channel::{Channel, Signal};
+use crate::channel::{Channel, Report, Signal};
 use crate::init::{self, Plan};
 use crate::masks::Masks;
 use crate::namespaces::Namespaces;
-use crate::process::{PlannedProcess, Stdio};
+use crate::owners::Mappings;
+use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rlimits::ClampedRlimit;
+use crate::seccomp::agent::Agent;
+use crate::standby::Standby;
 use crate::sysctl::Sysctls;
 use crate::{Error, Result, devices, executable, mounts};
 
 /// What a container is made of.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The spec. Its `root.path`, `hooks`, `annotations` and `linux.cgroupsPath` and `linux.resources` are not
+    /// The spec. Its `root.path`, `hooks` (but for those in `standby`), `annotations` and `linux.cgroupsPath` and `linux.resources` are not
     /// looked at: the caller has acted on them.
     pub spec: &'a Spec,
     /// A detached mount whose root becomes the container's root.
@@ -36,6 +39,12 @@ pub struct Launch<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// Whether a small reaper is process 1 and the program its child (`--init`).
     pub reaper: bool,
+    /// What a seccomp agent is told of the container.
+    pub state: Option<&'a State>,
+    /// What the first process keeps of the caller.
+    pub inherited: Inherited,
+    /// How the container is started by a later process; `None` when [`Init::start`] does it.
+    pub standby: Option<Standby>,
 }
 
 /// Clones the container's first process, which sets the container up and then waits for [`Init::start`].
@@ -44,14 +53,21 @@ pub struct Launch<'a> {
 /// meanwhile is reported by `start`.
 pub fn create(launch: Launch<'_>) -> Result<Init> {
     executable::require_read_only()?;
-    let Launch { spec, rootfs, stdio, cgroup, reaper } = launch;
-    let plan = plan(spec, stdio, cgroup, reaper)?;
-    set_attributes(rootfs.as_fd(), Attributes::propagation(Propagation::Private), true)?;
+    let Launch { spec, rootfs, stdio, cgroup, reaper, state, inherited, standby } = launch;
+    let mut plan = plan(spec, stdio, cgroup, reaper)?;
+    plan.process.inherited = inherited;
+    plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
+    plan.standby = standby;
+    let agent = Agent::connect(seccomp(spec), state)?;
+    // A slave gets what is mounted on the original later; made shared, it would be a group of its own.
+    let propagation = match plan.propagation {
+        Some((Propagation::Slave, _)) => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), true)?;
     let (channel, child_channel) = Channel::pair()?;
-    plan.namespaces.join_for_children()?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
-    let cloned = clone_process(plan.namespaces.at_clone(), v2_folder.as_ref().map(AsFd::as_fd));
-    match cloned.during("clone", "the container's first process")? {
+    match plan.namespaces.clone_first(v2_folder.as_ref().map(AsFd::as_fd))? {
         Cloned::Child => {
             drop(channel);
             init::fail(init::run(plan, rootfs, child_channel))
@@ -59,10 +75,11 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
         Cloned::Parent { pid, pidfd } => {
             drop(child_channel);
             let maps_owners = plan.namespaces.has_new(namespace::USER);
-            let mut init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped);
+            let mut init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped, agent);
             init.hold_namespaces();
             if maps_owners {
-                init.map_owners(spec)?;
+                Mappings::of(spec).write(init.child.pid)?;
+                init.channel.signal(Signal::OwnersMapped)?;
             }
             init.place(spec.process().as_ref().and_then(Process::oom_score_adj))?;
             Ok(init)
@@ -74,35 +91,65 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
     let linux = spec.linux().as_ref().ok_or_else(|| Error::spec("expected the section linux, got none"))?;
     let process = spec.process().as_ref().ok_or_else(|| Error::spec("expected a process, got none"))?;
     let namespaces = Namespaces::plan(spec)?;
-    let own_names = namespaces.has_new(namespace::UTS);
+    refuse_unsupported(linux)?;
+    if namespaces.has_new(namespace::USER) {
+        Mappings::of(spec).check()?;
+    }
+    let own_names = namespaces.has(namespace::UTS);
     if (spec.hostname().is_some() || spec.domainname().is_some()) && !own_names {
         return Err(Error::spec("a host name needs a UTS namespace of the container's own"));
     }
     Ok(Plan {
-        mounts: mounts::plan(spec)?,
-        devices: devices::plan(spec, namespaces.has_new(namespace::USER))?,
+        mounts: mounts::plan(spec, &namespaces)?,
+        devices: devices::plan(spec, namespaces.has(namespace::USER))?,
         masks: Masks::plan()?,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
         readonly_rootfs: spec.root().as_ref().and_then(Root::readonly).unwrap_or(false),
-        propagation: linux.rootfs_propagation().as_deref().and_then(propagation),
+        propagation: linux.rootfs_propagation().as_deref().map(propagation).transpose()?,
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         sysctls: Sysctls::plan(spec, &namespaces)?,
         cgroup: cgroup.map(Cgroup::view),
         entrances: Entrances::open(cgroup)?,
-        process: PlannedProcess::new(process, linux.seccomp().as_ref(), stdio, reaper)?,
+        process: PlannedProcess::new(process, Some(linux), stdio, reaper)?,
+        standby: None,
         namespaces,
     })
 }
 
-fn propagation(text: &str) -> Option<Propagation> {
-    match text {
-        "shared" | "rshared" => Some(Propagation::Shared),
-        "slave" | "rslave" => Some(Propagation::Slave),
-        "unbindable" | "runbindable" => Some(Propagation::Unbindable),
-        _ => None,
+/// What a container would not have, although it was asked for, is refused.
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
+    let asked = [
+        ("intelRdt", linux.intel_rdt().is_some()),
+        ("memoryPolicy", linux.memory_policy().is_some()),
+        ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+    ];
+    match asked.iter().find(|(_, is_asked)| *is_asked) {
+        Some((name, _)) => {
+            Err(Error::spec(format!("linux.{name} is not supported by carrack, leave it out")))
+        }
+        None => Ok(()),
     }
+}
+
+pub(crate) fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
+    spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
+}
+
+fn propagation(text: &str) -> Result<(Propagation, bool)> {
+    let kind = match text {
+        "shared" | "rshared" => Propagation::Shared,
+        "slave" | "rslave" => Propagation::Slave,
+        "private" | "rprivate" => Propagation::Private,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
+        _ => {
+            return Err(Error::spec(format!(
+                "expected shared, slave, private or unbindable as the propagation of the root, got {text:?}"
+            )));
+        }
+    };
+    Ok((kind, text.starts_with('r')))
 }
 
 /// A child process, ended when dropped unless it was let go.
@@ -131,6 +178,8 @@ pub struct Init {
     channel: Channel,
     clamped_rlimits: Vec<ClampedRlimit>,
     namespaces: Vec<OwnedFd>,
+    /// Who answers for the seccomp profile.
+    agent: Option<Agent>,
 }
 
 impl Init {
@@ -139,9 +188,10 @@ impl Init {
         pidfd: OwnedFd,
         channel: Channel,
         clamped_rlimits: Vec<ClampedRlimit>,
+        agent: Option<Agent>,
     ) -> Self {
         let child = Child { pid, pidfd, wanted: false };
-        Self { child, channel, clamped_rlimits, namespaces: Vec::new() }
+        Self { child, channel, clamped_rlimits, namespaces: Vec::new(), agent }
     }
 
     /// Keeps the namespaces that are slow to take down beyond the end of the container. The kernel reports the end
@@ -151,22 +201,10 @@ impl Init {
         self.namespaces = names.filter_map(|name| self.open_namespace(name).ok().map(Into::into)).collect();
     }
 
-    /// Gives the child's user namespace the mappings of the spec and tells it.
-    fn map_owners(&self, spec: &Spec) -> Result<()> {
-        let linux = spec.linux().as_ref();
-        for (file, mappings) in [
-            ("uid_map", linux.and_then(|linux| linux.uid_mappings().as_deref())),
-            ("gid_map", linux.and_then(|linux| linux.gid_mappings().as_deref())),
-        ] {
-            write_mappings(self.child.pid, file, mappings.unwrap_or_default())?;
-        }
-        self.channel.signal(Signal::OwnersMapped)
-    }
-
     /// Sets what only the parent can, and tells the child.
     pub(crate) fn place(&self, oom_score: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score {
-            write_proc(self.child.pid, "oom_score_adj", &score.to_string())?;
+            set_oom_score(self.child.pid, score)?;
         }
         self.channel.signal(Signal::Placed)
     }
@@ -189,7 +227,7 @@ impl Init {
     /// The network namespace that the container is in. Where the set-up has failed already, this tells why.
     pub fn network_namespace(&self) -> Result<OwnedFd> {
         match self.open_namespace("net") {
-            Err(error) if error.is_not_found() => match self.channel.outcome() {
+            Err(error) if error.is_not_found() => match self.channel.outcome(|_| Ok(())) {
                 Err(reason) => Err(reason),
                 Ok(_) => Err(error.into()),
             },
@@ -202,11 +240,41 @@ impl Init {
         fs::File::open(&path).during("open the namespace", &path)
     }
 
+    /// Of a container on standby: returns when all is set up, with the console where there is one. `hooks` are run
+    /// with all mounts made and the root not yet entered.
+    pub fn set_up(&self, hooks: impl FnOnce() -> Result<()>) -> Result<Option<OwnedFd>> {
+        let mut hooks = Some(hooks);
+        let mut console = None;
+        loop {
+            match self.channel.report()? {
+                Report::Console(master) => console = Some(master),
+                Report::Mounted => {
+                    hooks.take().map_or(Ok(()), |hooks| hooks())?;
+                    self.channel.signal(Signal::HooksRan)?;
+                }
+                Report::Ready => return Ok(console),
+                Report::Executing | Report::Listener(_) | Report::End => {
+                    return Err(Error::Setup { message: "its first process was killed".into() });
+                }
+            }
+        }
+    }
+
+    /// Leaves a container on standby to whoever starts it; it ends no more with this value.
+    pub fn leave(self) -> Running {
+        let Self { mut child, namespaces, .. } = self;
+        child.wanted = true;
+        Running { child, console: None, _namespaces: namespaces }
+    }
+
     /// Executes the program; returns when it runs, or with the reason why it or the set-up failed.
     pub fn start(self) -> Result<Running> {
-        let Self { mut child, channel, namespaces, .. } = self;
+        let Self { mut child, channel, namespaces, mut agent, .. } = self;
         channel.signal(Signal::Start)?;
-        let console = channel.outcome()?;
+        let console = channel.outcome(|listener| match &mut agent {
+            Some(agent) => agent.hand_over(child.pid, child.pidfd.as_fd(), listener),
+            None => Ok(()),
+        })?;
         child.wanted = true;
         Ok(Running { child, console, _namespaces: namespaces })
     }
@@ -274,13 +342,16 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     }
 }
 
-/// Writes the mappings of a new user namespace by one write (user_namespaces(7)).
-fn write_mappings(pid: Pid, file: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
-    if mappings.is_empty() {
-        return Err(Error::spec(format!("a user namespace needs mappings, got none for the {file}")));
+/// A process may always be made more likely to be killed, and less likely only down to where it was or with
+/// CAP_SYS_RESOURCE: then it stays as it is, which is no reason not to start.
+fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
+    match write_proc(pid, "oom_score_adj", &score.to_string()) {
+        Err(Error::Sys(error)) if error.source.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(score, "the OOM score stays as it is: to lower it needs CAP_SYS_RESOURCE");
+            Ok(())
+        }
+        result => result,
     }
-    let line = |one: &LinuxIdMapping| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size());
-    write_proc(pid, file, &mappings.iter().map(line).collect::<String>())
 }
 
 fn write_proc(pid: Pid, file: &str, value: &str) -> Result<()> {

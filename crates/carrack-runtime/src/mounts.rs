@@ -3,19 +3,34 @@
 //!
 //! No path is used twice: what was opened is what is mounted, and where is a descriptor too.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use carrack_sys::IoContext;
-use carrack_sys::mount::{Attributes, Filesystem, Propagation, attach, clone_path, set_attributes};
+use carrack_sys::mount::{
+    Attributes, Filesystem, Propagation, attach, clone_path, map_owners, set_attributes,
+};
+use carrack_sys::process::namespace;
 use carrack_sys::rooted::Root;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{FileType, fstat, fstatfs};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::View;
+use crate::mount_options::Options;
+use crate::namespaces::Namespaces;
+use crate::owners::Mappings;
 use crate::rootfs::{Kind, Rootfs};
-use crate::{Error, Result};
+use crate::{Error, Result, copy_up, labels};
+
+/// What sources are opened for: the container as far as its mounts depend on it.
+struct Context<'a> {
+    spec: &'a Spec,
+    namespaces: &'a Namespaces,
+    /// A user namespace with the container's own mappings, once a mount has needed it.
+    own_mappings: Option<OwnedFd>,
+}
 
 /// One mount, ready to be placed.
 #[derive(Debug)]
@@ -23,25 +38,38 @@ pub(crate) struct PlannedMount {
     destination: PathBuf,
     what: What,
     attributes: MountAttrFlags,
+    propagation: Vec<(Propagation, bool)>,
 }
 
 #[derive(Debug)]
 enum What {
     /// A detached copy of a file or folder of the host.
     Tree(OwnedFd, Kind),
-    /// A new filesystem: type and options.
-    New(String, Vec<String>),
+    /// A new filesystem.
+    New(NewFilesystem),
     /// The cgroup hierarchies that the container is in.
     Cgroup,
 }
 
+#[derive(Debug)]
+struct NewFilesystem {
+    kind: String,
+    source: Option<String>,
+    options: Vec<String>,
+    /// Whether it begins with what the image has there.
+    copy_up: bool,
+    /// What the host has of the kind, where the container's user namespace may not mount one of its own.
+    of_host: Option<OwnedFd>,
+}
+
 /// Opens the sources of all mounts of `spec`.
-pub(crate) fn plan(spec: &Spec) -> Result<Vec<PlannedMount>> {
-    spec.mounts().iter().flatten().map(PlannedMount::new).collect()
+pub(crate) fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<PlannedMount>> {
+    let mut context = Context { spec, namespaces, own_mappings: None };
+    spec.mounts().iter().flatten().map(|mount| PlannedMount::new(mount, &mut context)).collect()
 }
 
 impl PlannedMount {
-    fn new(mount: &Mount) -> Result<Self> {
+    fn new(mount: &Mount, context: &mut Context<'_>) -> Result<Self> {
         let destination = mount.destination().clone();
         let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
         if !destination.is_absolute() || !destination.components().all(plain) {
@@ -50,21 +78,27 @@ impl PlannedMount {
                 "expected an absolute mount destination without .., got {shown}"
             )));
         }
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        let options = Options::parse(mount)?;
+        let kind = mount.typ().as_deref().unwrap_or("none");
+        let has_mappings = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
+        if has_mappings && !options.bind {
+            let shown = destination.display();
             return Err(Error::spec(format!(
-                "mappings of the mount {} are not supported",
-                destination.display()
+                "the mount {shown} cannot have mapped owners, it is no bind mount"
             )));
         }
-        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        let kind = mount.typ().as_deref().unwrap_or("none");
+        let attributes = options.plain.of_new();
+        let mut propagation = Vec::new();
         let what = match kind {
-            _ if options.bind || kind == "bind" => open_source(mount, &options)?,
+            _ if options.bind => context.open_source(mount, &options)?,
             "cgroup" | "cgroup2" => What::Cgroup,
-            _ => What::New(kind.to_owned(), options.data),
+            _ => {
+                propagation = options.propagation.clone();
+                What::New(context.new_filesystem(mount, kind, options)?)
+            }
         };
         check_destination(&destination, &what, kind)?;
-        Ok(Self { destination, what, attributes: options.set })
+        Ok(Self { destination, what, attributes, propagation })
     }
 
     /// Whether it can be placed only after the process is in its cgroup.
@@ -81,15 +115,7 @@ impl PlannedMount {
     pub fn place(&self, rootfs: &Rootfs, cgroup: Option<&View>) -> Result<()> {
         match &self.what {
             What::Tree(mount, kind) => self.attach(rootfs, mount, *kind),
-            What::New(kind, data) => {
-                let filesystem = data.iter().try_fold(Filesystem::new(kind)?, |filesystem, option| {
-                    match option.split_once('=') {
-                        Some((key, value)) => filesystem.option(key, value),
-                        None => filesystem.flag(option),
-                    }
-                })?;
-                self.attach(rootfs, &filesystem.mount(self.attributes)?, Kind::Folder)
-            }
+            What::New(new) => self.place_new(rootfs, new),
             What::Cgroup => match cgroup {
                 Some(View { v1, v2: true }) if v1.is_empty() => {
                     let mount = Filesystem::new("cgroup2")?.mount(self.attributes)?;
@@ -99,6 +125,28 @@ impl PlannedMount {
                 None => Ok(()),
             },
         }
+    }
+
+    fn place_new(&self, rootfs: &Rootfs, new: &NewFilesystem) -> Result<()> {
+        let made = match (new.mount(self.attributes, new.copy_up), &new.of_host) {
+            (Err(error), Some(of_host)) if is_refused(&error) => {
+                set_attributes(of_host.as_fd(), Attributes::set(self.attributes), false)?;
+                return self.attach(rootfs, of_host, Kind::Folder);
+            }
+            (made, _) => made?,
+        };
+        if new.copy_up {
+            if let Some(image) =
+                rootfs.find(&self.destination, crate::rootfs::Links::at(&self.destination))?
+            {
+                copy_up::copy(image.as_fd(), made.as_fd(), &self.destination)?;
+            }
+            set_attributes(made.as_fd(), Attributes::set(self.attributes), false)?;
+        }
+        for (propagation, recursive) in &self.propagation {
+            set_attributes(made.as_fd(), Attributes::propagation(*propagation), *recursive)?;
+        }
+        self.attach(rootfs, &made, Kind::Folder)
     }
 
     fn attach(&self, rootfs: &Rootfs, mount: &OwnedFd, kind: Kind) -> Result<()> {
@@ -155,23 +203,138 @@ fn link_names(folder: &Root, controllers: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the source of a bind mount as a detached mount with its final attributes.
-fn open_source(mount: &Mount, options: &Options) -> Result<What> {
-    let destination = mount.destination().display();
-    let source = mount.source().as_deref();
-    let source = source.ok_or_else(|| Error::spec(format!("the bind mount {destination} has no source")))?;
-    let tree = clone_path(source, options.recursive)?;
-    let clear_atime =
-        if (options.set | options.clear).intersects(ATIME) { ATIME } else { MountAttrFlags::empty() };
-    let attributes = Attributes {
-        set: options.set,
-        clear: options.clear | clear_atime,
-        propagation: Some(options.propagation.unwrap_or(Propagation::Private)),
-    };
-    set_attributes(tree.as_fd(), attributes, true)?;
-    let mode = fstat(&tree).during("examine", source)?.st_mode;
-    let kind = if FileType::from_raw_mode(mode).is_dir() { Kind::Folder } else { Kind::File };
-    Ok(What::Tree(tree, kind))
+impl NewFilesystem {
+    /// `later`: the attributes are set when the filesystem has been filled.
+    fn mount(&self, attributes: MountAttrFlags, later: bool) -> carrack_sys::Result<OwnedFd> {
+        let mut filesystem = Filesystem::new(&self.kind)?;
+        if let Some(source) = &self.source {
+            filesystem = filesystem.option("source", source)?;
+        }
+        for option in &self.options {
+            filesystem = match option.split_once('=') {
+                Some((key, value)) => filesystem.option(key, value)?,
+                None => filesystem.flag(option)?,
+            };
+        }
+        filesystem.mount(if later { MountAttrFlags::empty() } else { attributes })
+    }
+}
+
+fn is_refused(error: &carrack_sys::Error) -> bool {
+    error.source.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+impl Context<'_> {
+    fn new_filesystem(&self, mount: &Mount, kind: &str, options: Options) -> Result<NewFilesystem> {
+        if options.copy_up && kind != "tmpfs" {
+            let shown = mount.destination().display();
+            return Err(Error::spec(format!("the mount {shown} cannot have tmpcopyup, it is a {kind}")));
+        }
+        let linux = self.spec.linux().as_ref();
+        let mut data = options.data;
+        if let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) {
+            data.extend(labels::mount_option(kind, label)?);
+        }
+        let source = mount.source().as_deref().and_then(Path::to_str).map(str::to_owned);
+        Ok(NewFilesystem {
+            kind: kind.to_owned(),
+            source,
+            options: data,
+            copy_up: options.copy_up,
+            of_host: self.of_host(kind)?,
+        })
+    }
+
+    /// A user namespace may mount these only with the namespace that they show, if that belongs to it.
+    fn of_host(&self, kind: &str) -> Result<Option<OwnedFd>> {
+        let (flag, path) = match kind {
+            "sysfs" => (namespace::NETWORK, "/sys"),
+            "proc" => (namespace::PID, "/proc"),
+            "mqueue" => (namespace::IPC, "/dev/mqueue"),
+            _ => return Ok(None),
+        };
+        // Another container's processes are not those that the host's /proc shows.
+        let is_needed = self.namespaces.has(namespace::USER)
+            && !self.namespaces.has_new(flag)
+            && (kind != "proc" || !self.namespaces.has(flag));
+        if !is_needed {
+            return Ok(None);
+        }
+        let Ok(tree) = clone_path(Path::new(path), false) else { return Ok(None) };
+        set_attributes(tree.as_fd(), Attributes::propagation(Propagation::Private), true)?;
+        Ok(Some(tree))
+    }
+
+    /// Opens the source of a bind mount as a detached mount with its final attributes.
+    fn open_source(&mut self, mount: &Mount, options: &Options) -> Result<What> {
+        let destination = mount.destination().display();
+        let source = mount.source().as_deref();
+        let source =
+            source.ok_or_else(|| Error::spec(format!("the bind mount {destination} has no source")))?;
+        let tree = clone_path(source, options.rbind)?;
+        if let Some(recursive) = self.map_owners(mount, options, tree.as_fd())? {
+            tracing::debug!(%destination, recursive, "mapped the owners of a mount");
+        }
+        if !options.plain.is_empty() {
+            set_attributes(tree.as_fd(), options.plain.attributes(), false)?;
+        }
+        if !options.recursive.is_empty() {
+            set_attributes(tree.as_fd(), options.recursive.attributes(), true)?;
+        }
+        let default = [(Propagation::Private, true)];
+        let asked = if options.propagation.is_empty() { &default[..] } else { &options.propagation };
+        for (propagation, recursive) in asked {
+            set_attributes(tree.as_fd(), Attributes::propagation(*propagation), *recursive)?;
+        }
+        let mode = fstat(&tree).during("examine", source)?.st_mode;
+        let kind = if FileType::from_raw_mode(mode).is_dir() { Kind::Folder } else { Kind::File };
+        Ok(What::Tree(tree, kind))
+    }
+
+    /// By the mappings of the mount, else by those of the container. Whether recursively; `None` if not at all.
+    fn map_owners(&mut self, mount: &Mount, options: &Options, tree: BorrowedFd<'_>) -> Result<Option<bool>> {
+        let destination = mount.destination().display();
+        let own = match (mount.uid_mappings(), mount.gid_mappings()) {
+            (None, None) => None,
+            (Some(uids), Some(gids)) => {
+                Some(Mappings { uids: uids.clone(), gids: gids.clone() }.namespace()?)
+            }
+            _ => {
+                return Err(Error::spec(format!(
+                    "the mount {destination} needs mappings of both users and groups, or none"
+                )));
+            }
+        };
+        let Some(recursive) = options.mapped.or(own.as_ref().map(|_| false)) else { return Ok(None) };
+        let result = match &own {
+            Some(own) => map_owners(tree, own.as_fd(), recursive),
+            None => map_owners(tree, self.container_mappings(mount)?, recursive),
+        };
+        match result {
+            Err(error) if error.source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                Err(Error::spec(format!(
+                    "the owners of the mount {destination} cannot be mapped: its filesystem does not support that"
+                )))
+            }
+            result => Ok(result.map(|()| Some(recursive))?),
+        }
+    }
+
+    fn container_mappings(&mut self, mount: &Mount) -> Result<BorrowedFd<'_>> {
+        if let Some(joined) = self.namespaces.joined(namespace::USER) {
+            return Ok(joined);
+        }
+        if !self.namespaces.has_new(namespace::USER) {
+            let shown = mount.destination().display();
+            return Err(Error::spec(format!(
+                "the mount {shown} needs mappings of its own, as the container has no user namespace"
+            )));
+        }
+        if self.own_mappings.is_none() {
+            self.own_mappings = Some(Mappings::of(self.spec).namespace()?);
+        }
+        Ok(self.own_mappings.as_ref().expect("it was just made").as_fd())
+    }
 }
 
 /// Over or inside /proc only procfs itself and the files that lxcfs replaces: a false /proc would make the runtime's
@@ -197,76 +360,6 @@ fn check_destination(destination: &Path, what: &What, kind: &str) -> Result<()> 
     }
 }
 
-/// The three settings of access times; relatime is zero.
-const ATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
-
-/// Mount options of the spec, sorted by what they change.
-#[derive(Debug)]
-struct Options {
-    set: MountAttrFlags,
-    clear: MountAttrFlags,
-    propagation: Option<Propagation>,
-    bind: bool,
-    recursive: bool,
-    data: Vec<String>,
-}
-
-impl Options {
-    fn parse(texts: &[String]) -> Self {
-        let empty = MountAttrFlags::empty();
-        let mut options = Self {
-            set: empty,
-            clear: empty,
-            propagation: None,
-            bind: false,
-            recursive: false,
-            data: Vec::new(),
-        };
-        for text in texts {
-            if let Some((flag, set)) = attribute(text) {
-                // The last word on an attribute counts.
-                options.set.set(flag, set);
-                options.clear.set(flag, !set);
-                continue;
-            }
-            match text.as_str() {
-                "bind" => options.bind = true,
-                "rbind" => (options.bind, options.recursive) = (true, true),
-                "private" | "rprivate" => options.propagation = Some(Propagation::Private),
-                "slave" | "rslave" => options.propagation = Some(Propagation::Slave),
-                "shared" | "rshared" => options.propagation = Some(Propagation::Shared),
-                "unbindable" | "runbindable" => options.propagation = Some(Propagation::Unbindable),
-                "defaults" | "async" | "relatime" | "norelatime" | "z" | "Z" => {}
-                _ => options.data.push(text.clone()),
-            }
-        }
-        options
-    }
-}
-
-/// The attribute that an option sets or clears. Read-only always holds for the mounts below as well.
-fn attribute(option: &str) -> Option<(MountAttrFlags, bool)> {
-    Some(match option {
-        "ro" | "rro" => (MountAttrFlags::MOUNT_ATTR_RDONLY, true),
-        "rw" | "rrw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, false),
-        "nosuid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, true),
-        "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, false),
-        "nodev" => (MountAttrFlags::MOUNT_ATTR_NODEV, true),
-        "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, false),
-        "noexec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, true),
-        "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, false),
-        "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, true),
-        "atime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, false),
-        "strictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, true),
-        "nostrictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, false),
-        "nodiratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, true),
-        "diratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, false),
-        "nosymfollow" => (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, true),
-        "symfollow" => (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, false),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,16 +368,10 @@ mod tests {
         let mut mount = Mount::default();
         mount.set_destination(destination.into()).set_typ(Some(kind.into())).set_source(Some("/etc".into()));
         mount.set_options(Some(options.iter().map(ToString::to_string).collect()));
-        PlannedMount::new(&mount)
-    }
-
-    #[test]
-    fn the_last_option_on_an_attribute_counts() {
-        let options = ["ro", "nosuid", "rw", "size=1k"].map(str::to_owned);
-        let options = Options::parse(&options);
-        assert_eq!(options.set, MountAttrFlags::MOUNT_ATTR_NOSUID);
-        assert_eq!(options.clear, MountAttrFlags::MOUNT_ATTR_RDONLY);
-        assert_eq!(options.data, ["size=1k"]);
+        let spec = Spec::default();
+        let namespaces = Namespaces::default();
+        let mut context = Context { spec: &spec, namespaces: &namespaces, own_mappings: None };
+        PlannedMount::new(&mount, &mut context)
     }
 
     #[test]

@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
 use carrack_sys::process as sys;
-use carrack_sys::seccomp::{Instruction, load};
-use oci_spec::runtime::{Box as Size, LinuxSeccomp, LinuxSeccompFilterFlag, Process};
+use carrack_sys::seccomp::{Instruction, load, load_with_listener};
+use oci_spec::runtime::{Box as Size, Linux, LinuxSeccomp, LinuxSeccompFilterFlag, Process};
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use crate::capabilities::Grant;
 use crate::channel::Channel;
+use crate::hooks::PlannedHooks;
+use crate::labels::{LabelFiles, Labels};
 use crate::rlimits::Rlimits;
+use crate::scheduling::Scheduling;
 use crate::{Error, Result, reaper};
 
 /// Standard input, output and error of a process.
@@ -38,6 +41,29 @@ pub enum Stdio {
     Console,
 }
 
+/// What a process takes over from the process that starts it, beside its standard streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// The session keyring; else it gets an empty one of its own.
+    pub session_keyring: bool,
+    /// So many descriptors from number 3 on.
+    pub descriptors: u32,
+}
+
+/// Refuses to pass on `count` descriptors from number 3 on when not all are open. With `seal` a program that is executed
+/// meanwhile does not get them.
+pub fn check_descriptors(count: u32, seal: bool) -> Result<()> {
+    const MAX: u32 = 1 << 16;
+    if count > MAX {
+        return Err(Error::spec(format!("expected at most {MAX} descriptors to pass on, got {count}")));
+    }
+    for number in 3..3 + count {
+        let change = if seal { sys::close_on_exec } else { sys::keep_on_exec };
+        change(number).during("pass on the descriptor", number.to_string())?;
+    }
+    Ok(())
+}
+
 /// A process of the spec in the form that system calls take.
 #[derive(Debug)]
 pub(crate) struct PlannedProcess {
@@ -52,24 +78,34 @@ pub(crate) struct PlannedProcess {
     umask: Mode,
     pub grant: Grant,
     no_new_privileges: bool,
-    filter: Option<(Vec<Instruction>, u32)>,
+    filter: Option<Filter>,
+    pub labels: Labels,
+    pub label_files: LabelFiles,
+    scheduling: Scheduling,
     pub rlimits: Rlimits,
     pub console_size: Option<Size>,
     pub stdio: Stdio,
     /// Whether a reaper stays as the parent of the program.
     reaper: bool,
+    /// What it keeps of its starter.
+    pub inherited: Inherited,
+    /// What runs in its place just before it.
+    pub start_hooks: Option<PlannedHooks>,
+}
+
+/// A filter that is to be loaded.
+#[derive(Debug)]
+struct Filter {
+    code: Vec<Instruction>,
+    flags: u32,
+    notifies: bool,
 }
 
 /// Where programs are sought when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl PlannedProcess {
-    pub fn new(
-        process: &Process,
-        seccomp: Option<&LinuxSeccomp>,
-        stdio: Stdio,
-        reaper: bool,
-    ) -> Result<Self> {
+    pub fn new(process: &Process, linux: Option<&Linux>, stdio: Stdio, reaper: bool) -> Result<Self> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let program = arguments.first().filter(|program| !program.is_empty());
         let program =
@@ -80,10 +116,7 @@ impl PlannedProcess {
         let own = rustix::thread::capabilities(None).during("read", "the own capabilities")?;
         let user = process.user();
         let groups = user.additional_gids().iter().flatten();
-        let unsupported = process.apparmor_profile().is_some() || process.selinux_label().is_some();
-        if unsupported {
-            return Err(Error::spec("AppArmor profiles and SELinux labels are not supported"));
-        }
+        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(Self {
             arguments: strings(arguments)?,
             environment: strings(environment)?,
@@ -96,11 +129,16 @@ impl PlannedProcess {
             grant: Grant::new(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: seccomp.map(filter).transpose()?,
+            labels: Labels::plan(process)?,
+            label_files: LabelFiles::default(),
+            scheduling: Scheduling::plan(process, linux)?,
             rlimits: Rlimits::plan(rlimits, own.effective.contains(CapabilitySet::SYS_RESOURCE)),
             console_size: process.console_size(),
             program,
             stdio,
             reaper,
+            inherited: Inherited::default(),
+            start_hooks: None,
         })
     }
 
@@ -144,34 +182,53 @@ impl PlannedProcess {
     fn give_up_privileges(&self, channel: &Channel) -> Result<()> {
         sys::reset_signals().during("reset", "the signals")?;
         self.rlimits.apply()?;
-        match sys::join_new_session_keyring() {
-            Ok(()) => {}
-            // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
-            Err(error) if is_any(&error, &[Errno::NOSYS, Errno::DQUOT, Errno::PERM]) => {}
-            Err(error) => Err(error).during("join", "a new session keyring")?,
+        self.scheduling.apply()?;
+        self.labels.label_keyring(&self.label_files)?;
+        if !self.inherited.session_keyring {
+            leave_session_keyring()?;
         }
         sys::close_on_exec_from(3).during("close", "the descriptors")?;
+        self.labels.label_exec(&self.label_files)?;
         if !self.no_new_privileges {
             // Loading needs CAP_SYS_ADMIN then, so that a set-uid program is not started below a filter that
             // confuses it; the calls that follow are therefore filtered too.
-            self.load_filter()?;
+            self.load_filter(channel)?;
         }
         self.grant.drop_bounding()?;
         self.become_user()?;
         self.grant.apply()?;
         self.enter_working_directory()?;
         rustix::process::umask(self.umask);
-        channel.executing()?;
-        if self.no_new_privileges {
-            rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
-            self.load_filter()?;
+        if let Some(hooks) = &self.start_hooks {
+            hooks.run()?;
         }
-        Ok(())
+        self.keep_descriptors()?;
+        if !self.no_new_privileges {
+            return channel.executing();
+        }
+        rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
+        if self.filter.as_ref().is_some_and(|filter| filter.notifies) {
+            self.load_filter(channel)?;
+            return channel.executing();
+        }
+        // The last call before the exec, so that the filter need not allow any other.
+        channel.executing()?;
+        self.load_filter(channel)
     }
 
-    fn load_filter(&self) -> Result<()> {
-        let Some((filter, flags)) = &self.filter else { return Ok(()) };
-        Ok(load(filter, *flags).during("load", "the seccomp filter")?)
+    /// Last, so that no hook has them.
+    fn keep_descriptors(&self) -> Result<()> {
+        let end = 3 + self.inherited.descriptors;
+        (3..end).try_for_each(|number| Ok(sys::keep_on_exec(number).during("keep", "a descriptor")?))
+    }
+
+    fn load_filter(&self, channel: &Channel) -> Result<()> {
+        let Some(Filter { code, flags, notifies }) = &self.filter else { return Ok(()) };
+        if !notifies {
+            return Ok(load(code, *flags).during("load", "the seccomp filter")?);
+        }
+        let listener = load_with_listener(code, *flags).during("load", "the seccomp filter")?;
+        channel.offer_listener(listener)
     }
 
     fn become_user(&self) -> Result<()> {
@@ -203,15 +260,39 @@ impl PlannedProcess {
         }
     }
 
+    /// The files that the program's name may mean.
+    fn candidates(&self) -> Vec<PathBuf> {
+        if self.program.contains('/') {
+            return vec![PathBuf::from(&self.program)];
+        }
+        self.search_path.split(':').map(|folder| Path::new(folder).join(&self.program)).collect()
+    }
+
+    /// Child, in the container's root: whether there is a program to execute. The exec has the last word, but whoever
+    /// creates a container wants to know of a misspelt program before he starts it.
+    pub fn require_program(&self) -> Result<()> {
+        let mut denied = None;
+        for candidate in self.candidates() {
+            // A relative name counts from the working directory.
+            let candidate = self.cwd.join(candidate);
+            let Ok(status) = rustix::fs::stat(&candidate) else { continue };
+            match FileType::from_raw_mode(status.st_mode) {
+                FileType::RegularFile if status.st_mode & 0o111 != 0 => return Ok(()),
+                FileType::Directory => denied = denied.or(Some(Errno::ISDIR)),
+                _ => denied = Some(Errno::ACCESS),
+            }
+        }
+        let program = self.program.clone();
+        Err(match denied {
+            Some(errno) => Error::NotExecutable { program, source: errno.into() },
+            None => Error::NotFound { program },
+        })
+    }
+
     /// As execvp(3): every folder of PATH, and "not executable" rather than "not found" when one has it.
     fn execute(&self) -> Result<Infallible> {
-        let candidates: Vec<PathBuf> = if self.program.contains('/') {
-            vec![PathBuf::from(&self.program)]
-        } else {
-            self.search_path.split(':').map(|folder| Path::new(folder).join(&self.program)).collect()
-        };
         let mut denied = None;
-        for candidate in candidates {
+        for candidate in self.candidates() {
             let path = CString::new(candidate.into_os_string().into_encoded_bytes()).unwrap_or_default();
             let error = sys::execute(&path, &self.arguments, &self.environment);
             match error.kind() {
@@ -228,6 +309,15 @@ impl PlannedProcess {
     }
 }
 
+fn leave_session_keyring() -> Result<()> {
+    match sys::join_new_session_keyring() {
+        Ok(()) => Ok(()),
+        // No keyrings in this kernel, or no room for another: the process then has none of ours to see.
+        Err(error) if is_any(&error, &[Errno::NOSYS, Errno::DQUOT, Errno::PERM]) => Ok(()),
+        Err(error) => Err(error).during("join", "a new session keyring")?,
+    }
+}
+
 fn is_any(error: &io::Error, errnos: &[Errno]) -> bool {
     errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -238,15 +328,18 @@ fn strings(texts: &[String]) -> Result<Vec<CString>> {
     strings.map_err(|_| Error::spec("expected arguments and environment without zero bytes"))
 }
 
-fn filter(profile: &LinuxSeccomp) -> Result<(Vec<Instruction>, u32)> {
+fn filter(profile: &LinuxSeccomp) -> Result<Filter> {
+    let notifies = crate::seccomp::notifies(profile);
     let flags = profile.flags().iter().flatten().fold(0, |flags, flag| {
         flags
             | match flag {
-                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
+                // There is one thread. Together with a listener the kernel would refuse it.
+                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => u32::from(!notifies),
                 LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
                 LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
-                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
+                // Without a listener nobody waits, and the kernel refuses it.
+                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => u32::from(notifies) << 5,
             }
     });
-    Ok((crate::seccomp::compile(profile)?, flags))
+    Ok(Filter { code: crate::seccomp::compile(profile)?, flags, notifies })
 }

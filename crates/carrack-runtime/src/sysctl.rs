@@ -25,7 +25,7 @@ impl Sysctls {
     pub fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Self> {
         let entries = spec.linux().iter().flat_map(|linux| linux.sysctl().iter().flatten());
         let checked = entries.map(|(key, value)| {
-            let flag = namespace_of(key).filter(|flag| namespaces.has_new(*flag));
+            let flag = namespace_of(key).filter(|flag| namespaces.has(*flag));
             flag.ok_or_else(|| {
                 Error::spec(format!("the kernel parameter {key} is not one of the container's own"))
             })?;

@@ -5,12 +5,14 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod bpf;
 mod error;
 pub mod interface;
 pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod rooted;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod tree;

@@ -81,15 +81,16 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, recursive: 
     set_attributes_raw(mount, arguments, recursive).during("set the attributes of", "a mount")
 }
 
-/// Shifts the owners that a detached mount shows by the mappings of the user namespace `user_namespace`.
-pub fn map_owners(mount: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> Result<()> {
+/// Shifts the owners that a detached mount shows by the mappings of the user namespace `user_namespace`, and with
+/// `recursive` those of all mounts below it. A mount can be mapped once only, and not by the first user namespace.
+pub fn map_owners(mount: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
     let arguments = MountAttr {
         set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
         clear: 0,
         propagation: 0,
         user_namespace: user_namespace.as_raw_fd() as u64,
     };
-    set_attributes_raw(mount, arguments, false).during("map the owners of", "a mount")
+    set_attributes_raw(mount, arguments, recursive).during("map the owners of", "a mount")
 }
 
 fn set_attributes_raw(mount: BorrowedFd<'_>, arguments: MountAttr, recursive: bool) -> std::io::Result<()> {

@@ -5,7 +5,8 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 
@@ -62,12 +63,91 @@ fn require_one_thread() -> io::Result<()> {
 /// folder `cgroup` from its first instruction on.
 pub fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     require_one_thread()?;
+    clone3(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// [`clone_process`] from where `enter` has gone: a process in between calls it and then makes the child, which is
+/// nevertheless the caller's own. So a child is born inside namespaces that its parent stays out of.
+pub fn clone_process_from(
+    enter: impl FnOnce() -> io::Result<()>,
+    namespaces: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Cloned> {
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match clone_process(0, None)? {
+        Cloned::Child => {
+            drop(ours);
+            // The child takes the signal at its end from the process in between.
+            let clone = || clone3(namespaces | libc::CLONE_PARENT as u64, 0, cgroup);
+            let outcome = match enter().and_then(|()| clone()) {
+                Ok(Cloned::Child) => return Ok(Cloned::Child),
+                Ok(Cloned::Parent { pidfd, .. }) => Ok(pidfd),
+                Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            };
+            let sent = send_outcome(&theirs, &outcome);
+            // SAFETY: ends this copy of the process without running what is registered for the caller's own end.
+            unsafe { libc::_exit(i32::from(sent.is_err())) }
+        }
+        Cloned::Parent { pidfd: between, .. } => {
+            drop(theirs);
+            let received = receive_outcome(&ours);
+            wait_pidfd(between.as_fd())?;
+            let pidfd = received??;
+            Ok(Cloned::Parent { pid: pid_of(pidfd.as_fd())?, pidfd })
+        }
+    }
+}
+
+fn send_outcome(socket: &OwnedFd, outcome: &Result<OwnedFd, i32>) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let rights = outcome.as_ref().ok().map(|pidfd| [pidfd.as_fd()]);
+    if let Some(rights) = &rights {
+        control.push(SendAncillaryMessage::ScmRights(rights));
+    }
+    let number = outcome.as_ref().err().copied().unwrap_or(0).to_ne_bytes();
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(&number)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive_outcome(socket: &OwnedFd) -> io::Result<io::Result<OwnedFd>> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut number = [0; 4];
+    let mut data = [io::IoSliceMut::new(&mut number)];
+    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let pidfd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(pidfd.ok_or_else(|| match i32::from_ne_bytes(number) {
+        0 => io::Error::other("the process in between ended without a word"),
+        number => io::Error::from_raw_os_error(number),
+    }))
+}
+
+/// The id, in the caller's pid namespace, of the process behind `pidfd`.
+fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Pid> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid = number.and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("the process ended at once"))
+}
+
+fn clone3(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is plain integers, for which zero means "not used".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | libc::CLONE_PIDFD as u64;
+    args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     if let Some(cgroup) = cgroup {
         args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -108,6 +188,14 @@ pub fn join_namespaces(fd: BorrowedFd<'_>, namespaces: u64) -> io::Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), flags) })
 }
 
+/// Which kind of namespace (a flag of [`namespace`]) a namespace file is of.
+pub fn namespace_kind(file: BorrowedFd<'_>) -> io::Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703_u32 as libc::Ioctl;
+    // SAFETY: this request takes no argument.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    u64::try_from(kind).map_err(|_| io::Error::last_os_error())
+}
+
 /// Moves the process into new `namespaces`.
 pub fn unshare(namespaces: u64) -> io::Result<()> {
     let flags = flags_of_int(namespaces)?;
@@ -130,6 +218,22 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: no memory is passed.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } as libc::c_int)
+}
+
+/// Lets the open descriptor `number` pass through `execve`. The caller owns it, or nobody does.
+pub fn keep_on_exec(number: u32) -> io::Result<()> {
+    set_descriptor_flags(number, 0)
+}
+
+/// Lets `execve` close the descriptor `number`; an error when nothing is open under that number.
+pub fn close_on_exec(number: u32) -> io::Result<()> {
+    set_descriptor_flags(number, libc::FD_CLOEXEC)
+}
+
+fn set_descriptor_flags(number: u32, flags: libc::c_int) -> io::Result<()> {
+    let number = i32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: no memory is passed, and the flag does not change what the descriptor is.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, flags) })
 }
 
 /// Replaces the program of this process; returns only on failure.
@@ -196,6 +300,14 @@ pub fn wait_signal() -> io::Result<i32> {
             -1 => return Err(io::Error::last_os_error()),
             signal => return Ok(signal),
         }
+    }
+}
+
+/// Waits until a signal ends the process.
+pub fn wait_forever() -> ! {
+    loop {
+        // SAFETY: no memory is passed.
+        unsafe { libc::pause() };
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args};
 
 use crate::commands::{self, Command};
 use crate::context::{Context, Globals};
-use crate::failure::{self, Result, USAGE_EXIT_CODE};
+use crate::failure::{self, Failure, Result, USAGE_EXIT_CODE};
 
 /// One command: how it is named, explained, parsed and run.
 #[derive(Clone, Copy)]
@@ -101,6 +101,9 @@ const GROUPS: [Group; 7] = [
     },
 ];
 
+/// Here for help, completion and manual pages: it has a command line of its own, with options of other meanings.
+const RUNTIME: &str = "runtime";
+
 fn with_entries(command: clap::Command, entries: Vec<Entry>) -> clap::Command {
     let parsers = entries.into_iter().map(Entry::parser);
     command.subcommand_required(true).arg_required_else_help(true).subcommands(parsers)
@@ -171,6 +174,9 @@ fn parser_of(is_wanted: &dyn Fn(&str) -> bool) -> clap::Command {
     for group in GROUPS.iter().filter(|group| is_wanted(group.name)) {
         command = command.subcommand(clap::Command::new(group.name).about(group.about).defer(group.augment));
     }
+    if is_wanted(RUNTIME) {
+        command = command.subcommand(crate::runtime::parser(RUNTIME));
+    }
     command
 }
 
@@ -200,6 +206,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 fn dispatch(matches: &ArgMatches) -> Result<u8> {
     use clap::FromArgMatches;
+    if matches.subcommand_name() == Some(RUNTIME) {
+        let message = "expected no options before `runtime`: give those of the runtime behind it";
+        return Err(Failure::with_exit_code(message, USAGE_EXIT_CODE));
+    }
     let globals = Globals::from_arg_matches(matches).map_err(failure::usage)?;
     let context = Context::new(globals)?;
     let (name, matches) = matches.subcommand().expect("clap requires a command");

@@ -36,6 +36,11 @@ impl Failure {
         Self { exit_code: if self.exit_code == 1 { USAGE_EXIT_CODE } else { self.exit_code }, ..self }
     }
 
+    /// The message alone, for a log.
+    pub fn text(&self) -> String {
+        self.error.to_string()
+    }
+
     /// Prints message, causes and hint to standard error.
     pub fn report(&self) -> ExitCode {
         let mut text = format!("error: {}\n", self.error);

@@ -7,6 +7,7 @@ mod context;
 mod failure;
 mod output;
 mod progress;
+mod runtime;
 mod template;
 mod terminal;
 mod units;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     // told apart before anything else happens.
     if arguments.first().is_some_and(|name| name == carrack_engine::STAGE_PROGRAM) {
         return ExitCode::from(carrack_engine::run_stage());
+    }
+    if let Some(arguments) = runtime::arguments(&arguments) {
+        return runtime::run(&arguments);
     }
     cli::run(arguments)
 }

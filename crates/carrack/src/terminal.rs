@@ -87,12 +87,13 @@ fn window_size() -> Option<Request<'static>> {
 }
 
 /// The terminal without line editing, echo and signal keys; it is put back when this is dropped.
-struct RawMode {
+pub struct RawMode {
     before: Termios,
 }
 
 impl RawMode {
-    fn enter(terminal: BorrowedFd<'_>) -> Result<Option<Self>> {
+    /// Changes `terminal`.
+    pub fn enter(terminal: BorrowedFd<'_>) -> Result<Option<Self>> {
         if !terminal.is_terminal() {
             return Err(Failure::message(
                 "the input device is not a terminal: -t with -i needs one".to_owned(),

@@ -44,7 +44,7 @@ impl Cgroup {
         }
     }
 
-    fn is_frozen(&self) -> Result<bool> {
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
         let (folder, file, wanted) = match (&self.v2, self.freezer()) {
             (Some(folder), _) => (folder.as_path(), "cgroup.events", "frozen 1"),
             (None, Some(folder)) => (folder, "freezer.state", "FROZEN"),

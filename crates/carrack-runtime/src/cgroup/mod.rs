@@ -2,9 +2,12 @@
 //!
 //! A cgroup is created before the first process and deleted after the last one; both may be repeated.
 
+mod controllers;
+mod devices;
 mod entrance;
 mod freezer;
 mod layout;
+mod stats;
 mod v1;
 mod v2;
 
@@ -16,17 +19,22 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) use entrance::Entrances;
 pub use layout::{Hierarchy, Layout};
+pub use stats::{BlockIo, Cpu, Interface, Memory, Stats, Tasks, network_interfaces};
 
 use crate::{Error, Result};
 
 /// The cgroup of one container.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
+    /// Where the host's hierarchies are.
+    layout: Layout,
+    /// The path below the root of each.
+    relative: PathBuf,
     /// Folders in v1 hierarchies.
     v1: Vec<Hierarchy>,
     /// Folder in the v2 tree.
@@ -43,11 +51,9 @@ impl Cgroup {
 
     /// [`Self::create`] in hierarchies at another place. What was made is removed when it fails.
     pub fn create_in(layout: &Layout, path: &Path, resources: &LinuxResources) -> Result<Self> {
-        let relative = relative(path)?;
-        let controllers = needed(resources);
-        let mut cgroup = Self { v1: Vec::new(), v2: None, unsupported: Vec::new() };
-        let made =
-            cgroup.make_folders(layout, relative, &controllers).and_then(|()| cgroup.update(resources));
+        let (layout, relative) = (layout.clone(), relative(path)?.to_owned());
+        let mut cgroup = Self { layout, relative, v1: Vec::new(), v2: None, unsupported: Vec::new() };
+        let made = cgroup.make_folders(resources).and_then(|()| cgroup.apply(resources));
         match made {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -57,33 +63,53 @@ impl Cgroup {
         }
     }
 
-    fn make_folders(&mut self, layout: &Layout, relative: &Path, controllers: &[&'static str]) -> Result<()> {
-        let mut of_v2 = Vec::new();
-        for controller in controllers {
-            if let Some(hierarchy) = layout.v1_of(controller) {
-                let hierarchy = hierarchy.below(relative);
-                if !self.v1.contains(&hierarchy) {
-                    fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
-                    self.v1.push(hierarchy);
+    fn make_folders(&mut self, resources: &LinuxResources) -> Result<()> {
+        let Controllers { mut v1, v2, unsupported } = self.controllers(resources);
+        if self.layout.v2.is_none() {
+            // What the v2 tree has for every cgroup: standing still, and the count of CPU time.
+            let basic = ["freezer", "cpuacct"].iter().filter_map(|name| self.layout.v1_of(name));
+            for hierarchy in basic.map(|hierarchy| hierarchy.below(&self.relative)) {
+                if !v1.contains(&hierarchy) {
+                    v1.push(hierarchy);
                 }
-            } else if layout.v2_controllers.iter().any(|one| one == controller) {
-                of_v2.push(*controller);
-            } else {
-                self.unsupported.push(controller);
             }
         }
-        if layout.v2.is_none()
-            && let Some(hierarchy) = layout.v1_of("freezer")
-        {
-            let hierarchy = hierarchy.below(relative);
+        self.unsupported = unsupported;
+        for hierarchy in v1 {
             fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
             self.v1.push(hierarchy);
         }
-        if let Some(root) = &layout.v2 {
-            self.v2 = Some(root.join(relative));
-            v2::make_folder(root, relative, &of_v2)?;
+        if let Some(root) = &self.layout.v2 {
+            self.v2 = Some(root.join(&self.relative));
+            v2::make_folder(root, &self.relative, &v2)?;
         }
         Ok(())
+    }
+
+    /// Where the controllers are that limits need.
+    fn controllers(&self, resources: &LinuxResources) -> Controllers {
+        let layout = &self.layout;
+        let has_v2 = |name: &str| layout.v2_controllers.iter().any(|one| one == name);
+        let mut found = Controllers { v1: Vec::new(), v2: Vec::new(), unsupported: Vec::new() };
+        for name in controllers::needed(resources) {
+            if let Some(hierarchy) = layout.v1_of(name) {
+                let hierarchy = hierarchy.below(&self.relative);
+                if !found.v1.contains(&hierarchy) {
+                    found.v1.push(hierarchy);
+                }
+            } else if let Some(name) = controllers::in_v2(name).filter(|name| has_v2(name)) {
+                found.v2.push(name);
+            } else if name != "devices" || layout.v2.is_none() {
+                // In the v2 tree a program holds device rules, without a controller.
+                found.unsupported.push(name);
+            }
+        }
+        for name in controllers::ACCOUNTING {
+            if has_v2(name) && !found.v2.contains(&name) {
+                found.v2.push(name);
+            }
+        }
+        found
     }
 
     /// The existing cgroup `path`: after a restart of the command, or to put a further process into it.
@@ -97,16 +123,58 @@ impl Cgroup {
         let v1 = layout.v1.iter().map(|hierarchy| hierarchy.below(relative));
         let v1 = v1.filter(|hierarchy| hierarchy.folder.is_dir()).collect();
         let v2 = layout.v2.as_ref().map(|root| root.join(relative)).filter(|folder| folder.is_dir());
-        Ok(Self { v1, v2, unsupported: Vec::new() })
+        Ok(Self { layout: layout.clone(), relative: relative.to_owned(), v1, v2, unsupported: Vec::new() })
     }
 
-    /// Sets the limits that `resources` names and keeps all others.
-    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+    /// Sets the limits that `resources` names and keeps all others; returns the controllers that they need and the
+    /// host does not have.
+    ///
+    /// A v1 hierarchy that the container was not in is joined by all its processes. What they have in memory already
+    /// is not counted there; limits hold for what they take from then on.
+    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<&'static str>> {
+        let Controllers { v1, v2, unsupported } = self.controllers(resources);
+        let joined: Vec<_> = v1.into_iter().filter(|hierarchy| !self.v1.contains(hierarchy)).collect();
+        for hierarchy in &joined {
+            fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
+        }
+        if let (Some(root), true) = (&self.layout.v2, self.v2.is_some()) {
+            v2::make_folder(root, &self.relative, &v2)?;
+        }
+        let all = Self { v1: [self.v1.clone(), joined.clone()].concat(), ..self.clone() };
+        all.apply(resources)?;
+        joined.iter().try_for_each(|hierarchy| self.move_processes(hierarchy))?;
+        Ok(unsupported)
+    }
+
+    fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        if self.layout.v2.is_none() && resources.unified().as_ref().is_some_and(|keys| !keys.is_empty()) {
+            return Err(Error::spec("unified: expected a host with cgroup v2, got one with v1 alone"));
+        }
         for hierarchy in &self.v1 {
             v1::apply(hierarchy, resources)?;
         }
-        let of_v1 = |controller: &str| self.v1.iter().any(|hierarchy| hierarchy.has(controller));
+        let of_v1 = |controller: &str| self.layout.v1_of(controller).is_some();
         self.v2.as_ref().map_or(Ok(()), |folder| v2::apply(folder, resources, &of_v1))
+    }
+
+    /// Puts every process of the cgroup into a further hierarchy; those that they fork meanwhile are seen again.
+    fn move_processes(&self, hierarchy: &Hierarchy) -> Result<()> {
+        for _ in 0..100 {
+            let there = read(&hierarchy.folder, "cgroup.procs")?.unwrap_or_default();
+            let is_there = |pid: &Pid| there.lines().any(|line| line.parse() == Ok(pid.as_raw_pid()));
+            let missing: Vec<_> = self.processes()?.into_iter().filter(|pid| !is_there(pid)).collect();
+            if missing.is_empty() {
+                break;
+            }
+            for pid in missing {
+                match write(&hierarchy.folder, "cgroup.procs", &pid.as_raw_pid().to_string()) {
+                    // It has ended.
+                    Err(Error::Sys(error)) if error.source.raw_os_error() == Some(ESRCH) => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Controllers that limits were asked of and the host does not have; those limits are not in force.
@@ -206,21 +274,55 @@ fn relative(path: &Path) -> Result<&Path> {
     }
 }
 
-/// Controllers that `resources` needs.
-fn needed(resources: &LinuxResources) -> Vec<&'static str> {
-    let cpu = resources.cpu().as_ref();
-    let in_time = |cpu: &oci_spec::runtime::LinuxCpu| {
-        cpu.shares().is_some() || cpu.quota().is_some() || cpu.period().is_some() || cpu.idle().is_some()
-    };
-    let in_place = |cpu: &oci_spec::runtime::LinuxCpu| cpu.cpus().is_some() || cpu.mems().is_some();
-    let wanted = [
-        ("memory", resources.memory().is_some()),
-        ("pids", resources.pids().is_some()),
-        ("cpu", cpu.is_some_and(in_time)),
-        ("cpuset", cpu.is_some_and(in_place)),
-        ("devices", resources.devices().as_ref().is_some_and(|rules| !rules.is_empty())),
-    ];
-    wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect()
+const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
+/// Where controllers are.
+struct Controllers {
+    /// Folders of the cgroup in v1 hierarchies.
+    v1: Vec<Hierarchy>,
+    /// Names in the v2 tree.
+    v2: Vec<&'static str>,
+    unsupported: Vec<&'static str>,
+}
+
+/// Refuses a limit below what is used, which would end a process of the container (checkBeforeUpdate).
+fn check_usage(folder: &Path, file: &str, limit: i64) -> Result<()> {
+    let usage = number(folder, file)?.unwrap_or(0);
+    match u64::try_from(limit) {
+        Ok(limit) if limit < usage => {
+            Err(Error::spec(format!("memory.limit: expected at least what is in use, {usage}, got {limit}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `hugetlb.2MB.max`
+fn hugetlb_file(limit: &LinuxHugepageLimit, name: &str) -> Result<String> {
+    let size = limit.page_size();
+    let digits = size.trim_end_matches(|letter: char| letter.is_ascii_uppercase());
+    let is_number = !digits.starts_with('0') && digits.parse::<u32>().is_ok();
+    if is_number && ["KB", "MB", "GB"].contains(&&size[digits.len()..]) {
+        Ok(format!("hugetlb.{size}.{name}"))
+    } else {
+        Err(Error::spec(format!("hugepageLimits: expected a page size as in 2MB, got {size:?}")))
+    }
+}
+
+/// `mlx5_0 hca_handle=2 hca_object=2000`
+fn rdma_line(device: &str, limit: &LinuxRdma) -> Result<String> {
+    if device.is_empty() || device.contains(|letter: char| letter.is_whitespace()) {
+        return Err(Error::spec(format!("rdma: expected the name of a device, got {device:?}")));
+    }
+    let mut line = device.to_owned();
+    for (key, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {
+        line.extend(value.map(|value| format!(" {key}={value}")));
+    }
+    Ok(line)
+}
+
+/// A file of one number; `None` where the file is not there or says that there is no limit.
+fn number(folder: &Path, file: &str) -> Result<Option<u64>> {
+    Ok(read(folder, file)?.and_then(|text| text.trim().parse().ok()))
 }
 
 fn remove_folder(folder: &Path, deadline: Instant) -> Result<()> {

@@ -40,8 +40,8 @@ fn v2_limits_are_written_as_v2_counts_them() {
     let layout = Layout::detect(root.path()).unwrap();
     let cgroup = Cgroup::create_in(&layout, Path::new("/carrack/one"), &resources()).unwrap();
     cgroup.add(42).unwrap();
-    assert_eq!(content(&root, "cgroup.subtree_control"), "+memory +pids +cpu");
-    assert_eq!(content(&root, "carrack/cgroup.subtree_control"), "+memory +pids +cpu");
+    assert_eq!(content(&root, "cgroup.subtree_control"), "+memory +pids +cpu +io");
+    assert_eq!(content(&root, "carrack/cgroup.subtree_control"), "+memory +pids +cpu +io");
     assert_eq!(content(&root, "carrack/one/memory.max"), "1000");
     assert_eq!(content(&root, "carrack/one/memory.swap.max"), "500");
     assert_eq!(content(&root, "carrack/one/cpu.max"), "50000 100000");
@@ -123,4 +123,157 @@ fn a_v2_file_name_cannot_leave_the_cgroup() {
         assert!(matches!(result, Err(Error::Spec { .. })), "{name}");
         file(&root, "carrack/one/memory.max", "");
     }
+}
+
+fn v1_tree(hierarchy: &str, files: &[(&str, &str)]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    file(&root, &format!("{hierarchy}/cgroup.procs"), "");
+    for (name, content) in files {
+        file(&root, &format!("{hierarchy}/one/{name}"), content);
+    }
+    root
+}
+
+fn create(root: &TempDir, change: impl FnOnce(&mut LinuxResources)) -> Result<Cgroup> {
+    let mut resources = LinuxResources::default();
+    resources.set_devices(None);
+    change(&mut resources);
+    Cgroup::create_in(&Layout::detect(root.path()).unwrap(), Path::new("/one"), &resources)
+}
+
+#[test]
+fn v1_limits_of_every_controller() {
+    let root = v1_tree(
+        "all",
+        &[
+            ("blkio.bfq.weight", ""),
+            ("blkio.bfq.weight_device", ""),
+            ("blkio.throttle.write_iops_device", ""),
+            ("hugetlb.2MB.limit_in_bytes", ""),
+            ("net_cls.classid", ""),
+            ("net_prio.ifpriomap", ""),
+            ("rdma.max", ""),
+            ("memory.swappiness", ""),
+            ("memory.oom_control", ""),
+            ("memory.soft_limit_in_bytes", ""),
+            ("cpu.cfs_burst_us", ""),
+        ],
+    );
+    let all = "blkio,hugetlb,net_cls,net_prio,rdma,memory,cpu";
+    fs::rename(root.path().join("all"), root.path().join(all)).unwrap();
+    let json = serde_json::json!({
+        "blockIO": {
+            "weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 300}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 12}],
+        },
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+        "network": {"classID": 1_048_577, "priorities": [{"name": "eth0", "priority": 5}]},
+        "rdma": {"mlx5_0": {"hcaHandles": 2, "hcaObjects": 20}},
+        "memory": {"swappiness": 10, "disableOOMKiller": true, "reservation": 4096},
+        "cpu": {"burst": 100},
+    });
+    create(&root, |resources| *resources = serde_json::from_value(json).unwrap()).unwrap();
+    for (name, expected) in [
+        ("blkio.bfq.weight", "500"),
+        ("blkio.bfq.weight_device", "8:0 300"),
+        ("blkio.throttle.write_iops_device", "8:0 12"),
+        ("hugetlb.2MB.limit_in_bytes", "4194304"),
+        ("net_cls.classid", "1048577"),
+        ("net_prio.ifpriomap", "eth0 5"),
+        ("rdma.max", "mlx5_0 hca_handle=2 hca_object=20"),
+        ("memory.swappiness", "10"),
+        ("memory.oom_control", "1"),
+        ("memory.soft_limit_in_bytes", "4096"),
+        ("cpu.cfs_burst_us", "100"),
+    ] {
+        assert_eq!(content(&root, &format!("{all}/one/{name}")), expected, "{name}");
+    }
+}
+
+#[test]
+fn v2_limits_of_every_controller() {
+    let root = v2_tree();
+    file(&root, "cgroup.controllers", "cpuset cpu io memory pids hugetlb rdma\n");
+    for (name, text) in [
+        ("io.weight", ""),
+        ("io.max", ""),
+        ("hugetlb.2MB.max", ""),
+        ("rdma.max", ""),
+        ("memory.low", ""),
+        ("memory.high", ""),
+        ("cpu.max", "25000 50000\n"),
+        ("cpu.max.burst", ""),
+    ] {
+        file(&root, &format!("one/{name}"), text);
+    }
+    file(&root, "one/memory.max", "1000\n");
+    file(&root, "one/memory.swap.max", "");
+    let json = serde_json::json!({
+        "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 12}]},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+        "rdma": {"mlx5_0": {"hcaHandles": 2}},
+        "memory": {"reservation": 500, "swap": 1700},
+        "cpu": {"quota": 30_000, "burst": 100},
+        "unified": {"memory.high": "900"},
+    });
+    create(&root, |resources| *resources = serde_json::from_value(json).unwrap()).unwrap();
+    for (name, expected) in [
+        ("io.weight", "4950"),
+        ("io.max", "8:0 rbps=12"),
+        ("hugetlb.2MB.max", "4194304"),
+        ("rdma.max", "mlx5_0 hca_handle=2"),
+        ("memory.low", "500"),
+        ("memory.swap.max", "700"),
+        ("memory.high", "900"),
+        ("cpu.max.burst", "100"),
+    ] {
+        assert_eq!(content(&root, &format!("one/{name}")), expected, "{name}");
+    }
+    assert!(content(&root, "one/cpu.max").starts_with("30000 50000"), "the period stays");
+}
+
+#[test]
+fn what_a_version_of_cgroups_cannot_hold_is_refused() {
+    let root = v2_tree();
+    for name in ["memory.max", "cpu.max", "io.max"] {
+        file(&root, &format!("one/{name}"), "");
+    }
+    for json in [
+        serde_json::json!({"memory": {"swappiness": 10}}),
+        serde_json::json!({"memory": {"disableOOMKiller": true}}),
+        serde_json::json!({"memory": {"limit": 2000, "swap": 1000}}),
+        serde_json::json!({"cpu": {"realtimeRuntime": 10}}),
+        serde_json::json!({"blockIO": {"leafWeight": 10}}),
+        serde_json::json!({"hugepageLimits": [{"pageSize": "../2MB", "limit": 1}]}),
+        serde_json::json!({"rdma": {"a b": {"hcaHandles": 1}}}),
+        serde_json::json!({"unified": {"cgroup.procs": "1"}}),
+    ] {
+        let made = create(&root, |resources| *resources = serde_json::from_value(json.clone()).unwrap());
+        assert!(matches!(made, Err(Error::Spec { .. })), "{json}");
+        for name in ["memory.max", "cpu.max", "io.max"] {
+            file(&root, &format!("one/{name}"), "");
+        }
+    }
+    let root = v1_tree("memory", &[]);
+    let unified = serde_json::json!({"unified": {"memory.high": "1"}});
+    assert!(create(&root, |resources| *resources = serde_json::from_value(unified).unwrap()).is_err());
+}
+
+#[test]
+fn the_sum_with_swap_is_never_below_the_limit() {
+    // The order shows in what is left when the second write fails.
+    let order = |current: &str, limit: i64, swap: i64| {
+        let root = v1_tree("memory", &[("memory.memsw.limit_in_bytes", current)]);
+        let memory = LinuxMemoryBuilder::default().limit(limit).swap(swap).build().unwrap();
+        let folder = root.path().join("memory/one");
+        let resources = |resources: &mut LinuxResources| {
+            resources.set_memory(Some(memory));
+        };
+        let error = create(&root, resources).unwrap_err().to_string();
+        assert!(error.contains("memory.limit_in_bytes"), "{error}");
+        fs::read_to_string(folder.join("memory.memsw.limit_in_bytes")).unwrap()
+    };
+    assert!(order("1000", 2000, 3000).starts_with("3000"), "raised first");
+    assert!(order("1000", 2000, -1).starts_with("-1"), "no limit first");
+    assert!(order("5000", 2000, 3000).starts_with("5000"), "lowered last");
 }

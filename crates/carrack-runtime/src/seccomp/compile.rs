@@ -8,20 +8,33 @@ use std::collections::BTreeMap;
 use carrack_sys::seccomp::Instruction;
 use linux_raw_sys::ptrace::{
     SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_LOG,
-    SECCOMP_RET_TRACE, SECCOMP_RET_TRAP,
+    SECCOMP_RET_TRACE, SECCOMP_RET_TRAP, SECCOMP_RET_USER_NOTIF,
 };
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
+};
 
 use super::table;
+#[cfg(target_arch = "x86_64")]
+use super::table_x86;
 
 /// A profile that has no filter.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// The action needs a second process that answers.
-    #[error("the action {action} is not supported")]
-    UnsupportedAction {
-        /// As the spec names it.
-        action: String,
+    /// Every call would wait for an answer, those among them by which the one who answers is told.
+    #[error("SCMP_ACT_NOTIFY cannot be the default action")]
+    DefaultNotify,
+    /// The call is needed to hand over the listener.
+    #[error("SCMP_ACT_NOTIFY cannot be used for the system call {name}: the listener is handed over by it")]
+    NotifiesHandover {
+        /// The call.
+        name: String,
+    },
+    /// A value that the kernel would cut.
+    #[error("expected an errnoRet up to 4095, got {errno}")]
+    Errno {
+        /// The value.
+        errno: u32,
     },
     /// System calls have arguments 0 to 5.
     #[error("expected an argument index below 6, got {index}")]
@@ -37,23 +50,82 @@ pub enum CompileError {
     },
 }
 
-/// Compiles `profile` for the architecture of this program. Names that it does not have are skipped, as runc does.
+/// Compiles `profile` for its architectures, as far as this kernel takes calls of them; none means that of this
+/// program. Names that an architecture does not have are skipped, as runc does.
 ///
 /// A system call newer than all that this version knows fails with ENOSYS where the default action is an error, so
 /// that programs fall back to older calls instead of giving up on EPERM. Calls of another architecture kill.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, CompileError> {
+    if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
+        // Whoever is to be told could not even be reached.
+        return Err(CompileError::DefaultNotify);
+    }
     let default = verdict(profile.default_action(), profile.default_errno_ret())?;
-    let mut code = vec![
-        load(OFFSET_ARCHITECTURE),
-        jump(JUMP_EQUAL, ARCHITECTURE, 1, 0),
-        ret(SECCOMP_RET_KILL_PROCESS),
-        load(OFFSET_NUMBER),
-    ];
-    code.extend(tree(&ranges(rules(profile)?, profile.default_action(), default), default)?);
+    let mut code = vec![load(OFFSET_ARCHITECTURE)];
+    for architecture in architectures(profile) {
+        let mut body = vec![load(OFFSET_NUMBER)];
+        let spaces = architecture.spaces;
+        let outcomes = rules(profile, spaces, architecture.has_32_bits)?;
+        body.extend(tree(&ranges(outcomes, spaces, profile.default_action(), default), default)?);
+        code.extend(skip_unless_equal(architecture.token, body.len())?);
+        code.append(&mut body);
+    }
+    code.push(ret(SECCOMP_RET_KILL_PROCESS));
     if code.len() > MAX_INSTRUCTIONS {
         return Err(CompileError::TooLarge { instructions: code.len() });
     }
     Ok(code)
+}
+
+/// Whether a call can have the verdict that a listener is asked for; only then there is one.
+pub(crate) fn notifies(profile: &LinuxSeccomp) -> bool {
+    let actions = profile.syscalls().iter().flatten().map(oci_spec::runtime::LinuxSyscall::action);
+    actions.into_iter().any(|action| action == LinuxSeccompAction::ScmpActNotify)
+}
+
+/// One way in which programs call the kernel.
+struct Architecture {
+    /// `AUDIT_ARCH_*`
+    token: u32,
+    has_32_bits: bool,
+    spaces: &'static [Space],
+}
+
+/// Numbers that belong together.
+struct Space {
+    first: u32,
+    end: fn() -> u32,
+    number: fn(&str) -> Option<u32>,
+}
+
+const NATIVE: Space = Space { first: 0, end: table::end, number: table::number };
+
+/// Those of the profile that this kernel has. Of the others no call ever comes.
+#[cfg(target_arch = "x86_64")]
+fn architectures(profile: &LinuxSeccomp) -> Vec<Architecture> {
+    const X32: Space =
+        Space { first: table_x86::X32_BIT, end: table_x86::end_x32, number: table_x86::number_x32 };
+    const I386: Space = Space { first: 0, end: table::end, number: table_x86::number_i386 };
+    let asked = profile.architectures().as_deref().unwrap_or_default();
+    let has = |wanted: Arch| asked.contains(&wanted);
+    // The native one is always in: the container's programs are not started by a filter that kills all of them.
+    let spaces: &'static [Space] = if has(Arch::ScmpArchX32) { &[NATIVE, X32] } else { &[NATIVE] };
+    let mut architectures = vec![Architecture { token: ARCHITECTURE, has_32_bits: false, spaces }];
+    if has(Arch::ScmpArchX86) {
+        architectures.push(Architecture { token: 0x4000_0003, has_32_bits: true, spaces: &[I386] });
+    }
+    architectures
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn architectures(_profile: &LinuxSeccomp) -> Vec<Architecture> {
+    vec![Architecture { token: ARCHITECTURE, has_32_bits: false, spaces: &[NATIVE] }]
+}
+
+/// Code that goes on behind itself when the accumulator is `value`, and otherwise skips `rest` instructions there.
+fn skip_unless_equal(value: u32, rest: usize) -> Result<Vec<Instruction>, CompileError> {
+    let skip = u32::try_from(rest).map_err(|_| CompileError::TooLarge { instructions: rest })?;
+    Ok(vec![jump(JUMP_EQUAL, value, 1, 0), jump(JUMP_ALWAYS, skip, 0, 0)])
 }
 
 const MAX_INSTRUCTIONS: usize = 4096;
@@ -67,6 +139,9 @@ const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
 const OFFSET_ARGUMENTS: u32 = 16;
+
+/// How the child tells its parent of the listener (`channel.rs`), when the filter is in force already.
+const HANDOVER: &str = "write";
 
 /// What happens to one system call.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,13 +159,25 @@ struct Rule {
 }
 
 /// The rules of each system call that the profile names; one without conditions makes the others moot.
-fn rules(profile: &LinuxSeccomp) -> Result<BTreeMap<u32, Outcome>, CompileError> {
+fn rules(
+    profile: &LinuxSeccomp,
+    spaces: &[Space],
+    has_32_bits: bool,
+) -> Result<BTreeMap<u32, Outcome>, CompileError> {
     let mut outcomes = BTreeMap::new();
     for entry in profile.syscalls().iter().flatten() {
         let errno = entry.errno_ret().or(profile.default_errno_ret());
         let verdict = verdict(entry.action(), errno)?;
-        let conditions = entry.args().clone().unwrap_or_default();
-        for number in entry.names().iter().filter_map(|name| table::number(name)) {
+        if verdict == SECCOMP_RET_USER_NOTIF && entry.names().iter().any(|name| name == HANDOVER) {
+            return Err(CompileError::NotifiesHandover { name: HANDOVER.to_owned() });
+        }
+        let mut conditions = entry.args().clone().unwrap_or_default();
+        if has_32_bits {
+            conditions = conditions.iter().map(narrow).collect();
+        }
+        let numbers =
+            |name: &String| spaces.iter().filter_map(|space| (space.number)(name)).collect::<Vec<_>>();
+        for number in entry.names().iter().flat_map(numbers) {
             let outcome = outcomes.entry(number).or_insert_with(|| Outcome::Rules(Vec::new()));
             match outcome {
                 Outcome::Always(_) => {}
@@ -102,9 +189,22 @@ fn rules(profile: &LinuxSeccomp) -> Result<BTreeMap<u32, Outcome>, CompileError>
     Ok(outcomes)
 }
 
+/// Arguments of 32-bit programs have a high half of zero; a value that was meant as negative has not.
+fn narrow(condition: &LinuxSeccompArg) -> LinuxSeccompArg {
+    let low = |value: u64| value & u64::from(u32::MAX);
+    let builder = LinuxSeccompArgBuilder::default().index(condition.index()).op(condition.op());
+    let builder = builder.value(low(condition.value()));
+    let builder = match condition.value_two() {
+        Some(second) => builder.value_two(low(second)),
+        None => builder,
+    };
+    builder.build().expect("every required field is set")
+}
+
 /// All numbers from 0 on, as (first number, outcome) where the outcome changes.
 fn ranges(
     outcomes: BTreeMap<u32, Outcome>,
+    spaces: &[Space],
     default_action: LinuxSeccompAction,
     default: u32,
 ) -> Vec<(u32, Outcome)> {
@@ -118,18 +218,21 @@ fn ranges(
             ranges.push((first, outcome));
         }
     };
-    let mut next = 0;
-    for (number, outcome) in outcomes {
-        if number > next {
+    for space in spaces {
+        let end = (space.end)();
+        let mut next = space.first;
+        for (number, outcome) in outcomes.range(space.first..end) {
+            if *number > next {
+                push(next, Outcome::Always(default));
+            }
+            push(*number, outcome.clone());
+            next = number + 1;
+        }
+        if next < end {
             push(next, Outcome::Always(default));
         }
-        push(number, outcome);
-        next = number + 1;
+        push(end, Outcome::Always(beyond));
     }
-    if next < table::end() {
-        push(next, Outcome::Always(default));
-    }
-    push(table::end(), Outcome::Always(beyond));
     ranges
 }
 
@@ -237,6 +340,9 @@ fn halves(value: u64) -> (u32, u32) {
 
 fn verdict(action: LinuxSeccompAction, errno_number: Option<u32>) -> Result<u32, CompileError> {
     let number = errno_number.unwrap_or(rustix::io::Errno::PERM.raw_os_error().cast_unsigned());
+    if matches!(action, LinuxSeccompAction::ScmpActErrno) && number > MAX_ERRNO {
+        return Err(CompileError::Errno { errno: number });
+    }
     Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => SECCOMP_RET_KILL_THREAD,
         LinuxSeccompAction::ScmpActKillProcess => SECCOMP_RET_KILL_PROCESS,
@@ -245,13 +351,13 @@ fn verdict(action: LinuxSeccompAction, errno_number: Option<u32>) -> Result<u32,
         LinuxSeccompAction::ScmpActTrace => SECCOMP_RET_TRACE | (number & DATA_MASK),
         LinuxSeccompAction::ScmpActLog => SECCOMP_RET_LOG,
         LinuxSeccompAction::ScmpActAllow => SECCOMP_RET_ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(CompileError::UnsupportedAction { action: action.to_string() });
-        }
+        LinuxSeccompAction::ScmpActNotify => SECCOMP_RET_USER_NOTIF,
     })
 }
 
 const DATA_MASK: u32 = 0xffff;
+/// The kernel returns this for anything above (`MAX_ERRNO`).
+const MAX_ERRNO: u32 = 4095;
 
 fn errno(number: u32) -> u32 {
     SECCOMP_RET_ERRNO | (number & DATA_MASK)

@@ -1,9 +1,14 @@
 //! Containers looked at from inside. Each starts in a process of one thread, `stage.rs` beside this file.
 
+mod cgroups;
 mod fixture;
 mod hostile;
 mod limits;
+mod own_namespaces;
+mod process_settings;
 mod processes;
+mod seccomp;
+mod special_mounts;
 
 use std::fs;
 use std::process::Output;

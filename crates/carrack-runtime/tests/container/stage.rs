@@ -19,7 +19,7 @@ use std::process::{Command, exit};
 use std::time::Instant;
 
 use carrack_runtime::cgroup::Cgroup;
-use carrack_runtime::{Exec, Launch, Running, Stdio, create, exec, executable};
+use carrack_runtime::{Exec, Inherited, Launch, Running, Stdio, create, exec, executable};
 use oci_spec::runtime::{Process, Spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -91,6 +91,9 @@ fn run(arguments: &[String]) -> Result<i32> {
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
         reaper: arguments.iter().any(|argument| argument == "--init"),
+        state: None,
+        inherited: Inherited::default(),
+        standby: None,
     })?;
     for clamped in init.clamped_rlimits() {
         writeln!(io::stderr(), "warning: {clamped}")?;
@@ -116,6 +119,8 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         process: &process,
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
+        state: None,
+        inherited: Inherited::default(),
     })?)
 }
 
@@ -141,7 +146,16 @@ fn bench(arguments: &[String]) -> Result<i32> {
         let cgroup = arguments.iter().any(|argument| argument == "--cgroup");
         let cgroup = cgroup.then(|| Cgroup::create(Path::new(&path), &resources)).transpose()?;
         let (rootfs, stdio) = (rootfs(&arguments[2])?, stdio(arguments)?);
-        let init = create(Launch { spec: &spec, rootfs, stdio, cgroup: cgroup.as_ref(), reaper: false })?;
+        let init = create(Launch {
+            spec: &spec,
+            rootfs,
+            stdio,
+            cgroup: cgroup.as_ref(),
+            reaper: false,
+            state: None,
+            inherited: Inherited::default(),
+            standby: None,
+        })?;
         let mut running = init.start()?;
         let code = running.wait()?.code();
         times.push(begin.elapsed().as_micros());

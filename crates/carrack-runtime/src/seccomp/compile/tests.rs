@@ -3,13 +3,17 @@
 use super::*;
 use crate::capabilities::DEFAULT;
 use crate::seccomp::default_profile;
-use oci_spec::runtime::{Capability, LinuxSeccompArgBuilder};
+use oci_spec::runtime::Capability;
 
 /// What `code` says about system call `number` with `arguments`.
 fn run(code: &[Instruction], number: u32, arguments: [u64; 6]) -> u32 {
+    run_on(ARCHITECTURE, code, number, arguments)
+}
+
+fn run_on(architecture: u32, code: &[Instruction], number: u32, arguments: [u64; 6]) -> u32 {
     let word = |offset: u32| match offset {
         OFFSET_NUMBER => number,
-        OFFSET_ARCHITECTURE => ARCHITECTURE,
+        OFFSET_ARCHITECTURE => architecture,
         offset => {
             let place = (offset - OFFSET_ARGUMENTS) as usize;
             let (high, low) = halves(arguments[place / 8]);
@@ -83,9 +87,10 @@ fn numbers_above_the_newest_known_do_not_exist() {
 
 #[test]
 fn another_architecture_is_killed() {
-    let mut code = compile(&default_profile(&DEFAULT)).unwrap();
-    code[1].operand ^= 1;
-    assert_eq!(run(&code, 0, [0; 6]), SECCOMP_RET_KILL_PROCESS);
+    let code = compile(&default_profile(&DEFAULT)).unwrap();
+    for architecture in [0x4000_0003, ARCHITECTURE ^ 1, 0] {
+        assert_eq!(run_on(architecture, &code, 0, [0; 6]), SECCOMP_RET_KILL_PROCESS);
+    }
 }
 
 #[test]
@@ -139,7 +144,23 @@ fn conditions_compare_all_64_bits() {
 fn a_profile_that_cannot_be_a_filter_is_refused() {
     let mut profile = default_profile(&DEFAULT);
     profile.set_default_action(LinuxSeccompAction::ScmpActNotify);
-    assert!(matches!(compile(&profile), Err(CompileError::UnsupportedAction { .. })));
+    assert_eq!(compile(&profile), Err(CompileError::DefaultNotify));
+
+    let one = |name: &str, action, errno: Option<u32>| {
+        let mut rule = oci_spec::runtime::LinuxSyscall::default();
+        rule.set_names(vec![name.to_owned()]).set_action(action).set_errno_ret(errno);
+        let mut profile = default_profile(&DEFAULT);
+        profile.set_syscalls(Some(vec![rule]));
+        compile(&profile)
+    };
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    assert!(matches!(one("write", notify, None), Err(CompileError::NotifiesHandover { .. })));
+    assert_eq!(call(&one("mkdir", notify, None).unwrap(), "mkdir", [0; 6]), SECCOMP_RET_USER_NOTIF);
+    let errno = LinuxSeccompAction::ScmpActErrno;
+    assert_eq!(one("mkdir", errno, Some(5000)), Err(CompileError::Errno { errno: 5000 }));
+    assert_eq!(call(&one("mkdir", errno, Some(0)).unwrap(), "mkdir", [0; 6]), SECCOMP_RET_ERRNO);
+    let trace = one("mkdir", LinuxSeccompAction::ScmpActTrace, Some(9)).unwrap();
+    assert_eq!(call(&trace, "mkdir", [0; 6]), SECCOMP_RET_TRACE | 9);
 
     let mut profile = default_profile(&DEFAULT);
     let mut rules = profile.syscalls().clone().unwrap();
@@ -154,4 +175,50 @@ fn a_profile_that_cannot_be_a_filter_is_refused() {
 fn a_search_takes_few_steps() {
     let code = compile(&default_profile(&DEFAULT)).unwrap();
     assert!(code.len() < 200, "{} instructions", code.len());
+}
+
+#[test]
+fn masked_values_are_compared_as_a_whole() {
+    let builder = LinuxSeccompArgBuilder::default().index(0usize).op(LinuxSeccompOperator::ScmpCmpMaskedEq);
+    let condition =
+        builder.value(0xff00_0000_0000_00ffu64).value_two(0x1200_0000_0000_0034u64).build().unwrap();
+    let rules = vec![Rule { conditions: vec![condition], verdict: SECCOMP_RET_ALLOW }];
+    let mut code = leaf(&Outcome::Rules(rules), EPERM).unwrap();
+    code.insert(0, load(OFFSET_NUMBER));
+    for (argument, verdict) in [
+        (0x1200_0000_0000_0034, SECCOMP_RET_ALLOW),
+        (0x12ab_cdef_0123_4534, SECCOMP_RET_ALLOW),
+        (0x1300_0000_0000_0034, EPERM),
+        (0x1200_0000_0000_0035, EPERM),
+    ] {
+        assert_eq!(run(&code, 0, [argument, 0, 0, 0, 0, 0]), verdict, "{argument:#x}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn other_architectures_have_their_own_numbers() {
+    let mut profile = default_profile(&DEFAULT);
+    profile.set_architectures(Some(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]));
+    let mut rules = profile.syscalls().clone().unwrap();
+    let minus_one = LinuxSeccompArgBuilder::default().index(0usize).op(LinuxSeccompOperator::ScmpCmpEq);
+    let minus_one = minus_one.value(u64::MAX).build().unwrap();
+    let mut rule = oci_spec::runtime::LinuxSyscall::default();
+    rule.set_names(vec!["acct".into()]).set_action(LinuxSeccompAction::ScmpActAllow);
+    rule.set_args(Some(vec![minus_one]));
+    rules.push(rule);
+    profile.set_syscalls(Some(rules));
+    let code = compile(&profile).unwrap();
+    let i386 = |number, first| run_on(0x4000_0003, &code, number, [first, 0, 0, 0, 0, 0]);
+    assert_eq!(i386(3, 0), SECCOMP_RET_ALLOW, "read");
+    assert_eq!(i386(21, 0), EPERM, "mount");
+    assert_eq!(i386(165, 0), SECCOMP_RET_ALLOW, "getresuid, the number of mount in x86-64");
+    assert_eq!(i386(9999, 0), ENOSYS);
+    assert_eq!((i386(51, 0xffff_ffff), i386(51, 0)), (SECCOMP_RET_ALLOW, EPERM), "acct(-1)");
+    let x32 = |number: u32| run(&code, number | 0x4000_0000, [0; 6]);
+    assert_eq!((x32(0), x32(520)), (SECCOMP_RET_ALLOW, SECCOMP_RET_ALLOW), "read, execve");
+    assert_eq!((x32(165), x32(59), x32(600)), (EPERM, EPERM, ENOSYS), "mount, and execve of x86-64");
+    assert_eq!(run(&code, 0, [0; 6]), SECCOMP_RET_ALLOW);
+    assert_eq!(run(&code, 600, [0; 6]), ENOSYS);
+    assert_eq!(run_on(0xc000_00b7, &code, 0, [0; 6]), SECCOMP_RET_KILL_PROCESS, "aarch64");
 }
