@@ -317,7 +317,15 @@ impl ContainerStore {
 
     fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {
         write_json(&self.run_folder(id).join(STATE), state, Durability::Volatile)?;
-        if matches!(state.status, Status::Creating | Status::Created | Status::Exited) {
+        let is_lasting = match state.status {
+            Status::Creating | Status::Created => true,
+            // One that is removed now need not be remembered as ended: after a reboot it is lost, and removed then.
+            Status::Exited => {
+                !self.read_record(id).is_ok_and(|record| record.is_some_and(|one| one.host.auto_remove))
+            }
+            _ => false,
+        };
+        if is_lasting {
             write_json(&self.folder(id).join(LAST_STATE), state, Durability::Volatile)?;
         }
         Ok(())
@@ -352,9 +360,12 @@ impl Locked<'_> {
     /// Changes the state and returns the new one; nothing is written when `change` fails. `change` sees the state as
     /// it is now: of a container whose monitor is gone, `exited`.
     pub fn update(&self, change: impl FnOnce(&mut ContainerState) -> Result<()>) -> Result<ContainerState> {
-        let mut state = self.store.state(&self.id)?;
+        let before = self.store.state(&self.id)?;
+        let mut state = before.clone();
         change(&mut state)?;
-        self.store.write_state(&self.id, &state)?;
+        if state != before {
+            self.store.write_state(&self.id, &state)?;
+        }
         Ok(state)
     }
 

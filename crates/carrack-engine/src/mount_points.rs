@@ -113,13 +113,13 @@ mod tests {
     fn removes_what_was_made_and_keeps_what_was_filled() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::open(folder.path()).unwrap();
-        std::fs::create_dir(folder.path().join("sys")).unwrap();
+        fs::create_dir(folder.path().join("sys")).unwrap();
         let points = MountPoints::look_up(&root, [Path::new("/opt/cache/x")].into_iter()).unwrap();
         for made in ["proc", "dev", "etc", "opt/cache/x"] {
-            std::fs::create_dir_all(folder.path().join(made)).unwrap();
+            fs::create_dir_all(folder.path().join(made)).unwrap();
         }
-        std::fs::write(folder.path().join("etc/hosts"), "").unwrap();
-        std::fs::write(folder.path().join("etc/hostname"), "written by the step").unwrap();
+        fs::write(folder.path().join("etc/hosts"), "").unwrap();
+        fs::write(folder.path().join("etc/hostname"), "written by the step").unwrap();
         points.remove(&root).unwrap();
         let exists = |path: &str| folder.path().join(path).exists();
         assert!(exists("sys") && exists("etc/hostname"));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
 use crate::mount_points::MountPoints;
-use crate::sandbox::{SandboxPlan, cgroup_path};
+use crate::sandbox::{SandboxPlan, cgroup_effect};
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
 use crate::supervise::REPORT_LIMIT;
@@ -97,7 +97,7 @@ impl Engine {
             let Some(id) = name.to_str() else { continue };
             let Some(_dead) = Lock::try_exclusive(&path.join("lock"))? else { continue };
             self.undo(&Effect::Network { attachment: id.into() })?;
-            self.undo(&Effect::Cgroup { path: cgroup_path(id).display().to_string() })?;
+            self.undo(&cgroup_effect(id))?;
             tree::remove_tree(&path)?;
         }
         Ok(())

@@ -89,7 +89,7 @@ impl Engine {
         };
         let spec = spec::container_spec(&input)?;
         let cgroup_path = cgroup_path(plan.id);
-        announce(&Effect::Cgroup { path: cgroup_path.display().to_string() })?;
+        announce(&cgroup_effect(plan.id))?;
         let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
         check_limits(plan.host, cgroup.unsupported())?;
         let (streams, stdio) = make_streams(plan.program)?;
@@ -169,6 +169,11 @@ fn check_limits(host: &HostSettings, unsupported: &[&str]) -> Result<()> {
 /// Where the cgroup of a sandbox is in each hierarchy.
 pub(crate) fn cgroup_path(id: &str) -> PathBuf {
     Path::new("/carrack").join(id)
+}
+
+/// What a sandbox announces of its cgroup.
+pub(crate) fn cgroup_effect(id: &str) -> Effect {
+    Effect::Cgroup { path: cgroup_path(id).display().to_string() }
 }
 
 fn network_effect(attachment: &Attachment) -> Effect {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use carrack_container::attach::{Event, Listener, Peer};
 use carrack_container::log::{LogWriter, Rotation};
 use carrack_container::monitor::{Finished, Monitor};
-use carrack_container::{Container, ContainerId, Effect, ProcessId};
+use carrack_container::{Container, ContainerId, ContainerRecord, Effect, ProcessId};
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{Holds, SnapshotKey};
+use carrack_snapshot::{Holds, Mount, SnapshotKey};
 use carrack_sys::atomic::{self, Durability};
 
-use crate::sandbox::SandboxPlan;
+use crate::sandbox::{SandboxPlan, cgroup_effect};
 use crate::stage::report_failure;
 use crate::{Engine, Result};
 
@@ -49,7 +49,12 @@ impl Engine {
 
     fn start_container(&self, id: &ContainerId) -> Result<Started> {
         let monitor = ProcessId::current()?;
-        self.containers.update(id, |state| state.start(monitor))?;
+        self.containers.update(id, |state| {
+            state.start(monitor)?;
+            // Announced once more when it is made, which then changes nothing.
+            state.announce(cgroup_effect(id.as_str()));
+            Ok(())
+        })?;
         let container = self.containers.get(id)?;
         let record = &container.record;
         // All that may fail for want of room or descriptors comes before the program runs.
@@ -61,7 +66,7 @@ impl Engine {
         let mut holds = Holds::default();
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.mount_snapshot(&key)?.above(self.mount_points_folder()?).open_held(&mut holds)?,
+            rootfs: self.container_mount(&key, record)?.open_held(&mut holds)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
@@ -84,6 +89,14 @@ impl Engine {
         let (monitor, running) = sandbox.into_monitor()?;
         let monitor = Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
         Ok(Started { container, monitor, running, cgroup, holds })
+    }
+
+    /// The container's files, as its program sees them.
+    fn container_mount(&self, key: &SnapshotKey, record: &ContainerRecord) -> Result<Mount> {
+        let mount = self.mount_snapshot(key)?.above(self.mount_points_folder()?);
+        // At the end of an overlay the kernel syncs all of the file system that it lies on, unless told that its files
+        // need not last.
+        Ok(if record.host.auto_remove { mount.volatile() } else { mount })
     }
 
     /// Where the spec of a running container is kept.

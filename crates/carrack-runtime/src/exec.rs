@@ -59,8 +59,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
         join_namespaces(target, namespace::PID).during("join", "the container's pid namespace")?;
     }
     let (channel, child_channel) = Channel::pair()?;
-    affinity.apply_first()?;
     let entrances = Entrances::open(cgroup)?;
+    affinity.apply_first()?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
     match clone_process(0, v2_folder.as_ref().map(AsFd::as_fd)).during("clone", "the process")? {
         Cloned::Child => {
