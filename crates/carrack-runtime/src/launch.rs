@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, Propagation, set_attributes};
-use carrack_sys::process::{Cloned, clone_process, namespace, send_signal, wait_pidfd};
+use carrack_sys::process::{Cloned, clone_process, join_namespaces, namespace, send_signal, wait_pidfd};
 use oci_spec::runtime::{LinuxIdMapping, Process, Root, Spec};
 use rustix::process::{Pid, WaitIdStatus};
 
@@ -56,7 +56,7 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
     plan.standby = standby;
     set_attributes(rootfs.as_fd(), Attributes::propagation(Propagation::Private), true)?;
     let (channel, child_channel) = Channel::pair()?;
-    plan.namespaces.join_for_children()?;
+    let own_pids = plan.namespaces.join_for_children()?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
     let cloned = clone_process(plan.namespaces.at_clone(), v2_folder.as_ref().map(AsFd::as_fd));
     match cloned.during("clone", "the container's first process")? {
@@ -66,6 +66,9 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
         }
         Cloned::Parent { pid, pidfd } => {
             drop(child_channel);
+            if let Some(own) = own_pids {
+                join_namespaces(own.as_fd(), namespace::PID).during("return to", "the own pid namespace")?;
+            }
             let maps_owners = plan.namespaces.has_new(namespace::USER);
             let mut init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped);
             init.hold_namespaces();

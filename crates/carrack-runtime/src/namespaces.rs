@@ -51,9 +51,15 @@ impl Namespaces {
         self.new & !namespace::CGROUP
     }
 
-    /// Parent, before the clone: a pid namespace is joined by children.
-    pub fn join_for_children(&self) -> Result<()> {
-        self.join(|flag| flag == namespace::PID)
+    /// Parent, before the clone: a pid namespace is joined by children. Returns the way back, for hooks are children too.
+    pub fn join_for_children(&self) -> Result<Option<File>> {
+        const OWN: &str = "/proc/self/ns/pid";
+        if !self.joined.iter().any(|(flag, _)| *flag == namespace::PID) {
+            return Ok(None);
+        }
+        let own = File::open(OWN).during("open the namespace", OWN)?;
+        self.join(|flag| flag == namespace::PID)?;
+        Ok(Some(own))
     }
 
     /// Child, after the clone.
