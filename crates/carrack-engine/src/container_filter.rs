@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use carrack_container::{Container, NetworkMode, Status};
+use carrack_container::{Container, MountPoint, MountSource, NetworkMode, Status};
 use carrack_image::Image;
 use carrack_oci::{DiffId, Digest};
 use jiff::Timestamp;
@@ -188,10 +188,14 @@ impl Label {
 /// Whether the container has a mount of this source, at this place.
 fn has_mount(container: &Container, wanted: &str) -> bool {
     let mounts = &container.record.host.mounts;
-    let is_bind = |bind: &carrack_container::Bind| {
-        bind.source.as_os_str() == wanted || bind.destination.as_os_str() == wanted
+    let is_point = |point: &MountPoint| {
+        let is_source = match &point.source {
+            MountSource::Bind { path } => path.as_os_str() == wanted,
+            _ => point.volume() == Some(wanted),
+        };
+        is_source || point.destination.as_os_str() == wanted
     };
-    mounts.binds.iter().any(is_bind)
+    mounts.points.iter().any(is_point)
         || mounts.tmpfs.iter().any(|mount| mount.destination.as_os_str() == wanted)
 }
 

@@ -78,8 +78,14 @@ impl Namespaces {
         self.new & !(namespace::CGROUP | namespace::TIME)
     }
 
-    /// Parent: makes the container's first process. A pid namespace is joined by children, so by this process's own.
+    /// Parent: makes the container's first process. A pid namespace is joined by children, so by this process's own; it
+    /// returns from there, for hooks are its children too.
     pub fn clone_first(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+        const OWN_PIDS: &str = "/proc/self/ns/pid";
+        let own_pids = match self.joined(namespace::PID) {
+            Some(_) => Some(fs::File::open(OWN_PIDS).during("open the namespace", OWN_PIDS)?),
+            None => None,
+        };
         self.join(|flag| flag == namespace::PID)?;
         let others = |flag| flag != namespace::USER && flag != namespace::PID;
         let in_between = self.joined(namespace::USER).is_some()
@@ -101,8 +107,12 @@ impl Namespaces {
             clone_process(self.at_clone(), cgroup)
         };
         let cloned = cloned.during("clone", "the container's first process")?;
-        if matches!(cloned, Cloned::Child) && !in_between {
-            self.join(others)?;
+        match (&cloned, own_pids) {
+            (Cloned::Child, _) if !in_between => self.join(others)?,
+            (Cloned::Parent { .. }, Some(own)) => {
+                join_namespaces(own.as_fd(), namespace::PID).during("return to", OWN_PIDS)?;
+            }
+            _ => {}
         }
         Ok(cloned)
     }

@@ -16,10 +16,10 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
+use crate::Result;
 use crate::channel::{Channel, Signal};
 use crate::hooks::{Kind, PlannedHooks};
-use crate::oci::State;
-use crate::Result;
+use crate::oci::{State, Status};
 
 /// How a container is started by a later process.
 #[derive(Debug)]
@@ -61,7 +61,8 @@ impl Standby {
 
     /// What the first process runs just before its program.
     pub(crate) fn start_hooks(&self) -> PlannedHooks {
-        PlannedHooks::new(Kind::StartContainer, &self.hooks, &self.state)
+        let state = State { status: Status::Created, ..self.state.clone() };
+        PlannedHooks::new(Kind::StartContainer, &self.hooks, &state)
     }
 
     /// Child: waits for the starter.

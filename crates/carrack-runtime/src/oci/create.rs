@@ -17,7 +17,7 @@ use rustix::net::{
     SocketType, connect, sendmsg, socket_with,
 };
 
-use super::{Bundle, Container, Details, Record, Runtime, State, Status, lock};
+use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
 use crate::cgroup::Cgroup;
 use crate::hooks::{Kind, PlannedHooks};
 use crate::process::{Inherited, Stdio};
@@ -101,12 +101,11 @@ impl Container {
         rustix::process::chdir(&bundle.folder).during("enter", &bundle.folder)?;
         let cgroup = make_cgroup(&self.record.details.cgroup, spec)?;
         let hooks = spec.hooks().clone().unwrap_or_default();
-        let state = self.record.state(Status::Creating);
         let standby = Standby {
             listener: listener(&self.folder)?,
             place: bundle.rootfs.clone(),
             hooks: hooks.clone(),
-            state: State { status: Status::Creating, ..state },
+            state: self.record.state(Status::Creating),
             pivots: creation.pivots,
         };
         let init = crate::create(Launch {

@@ -1,7 +1,7 @@
 //! `carrack ps`
 
 use carrack_engine::{
-    Container, Engine, NetworkMode, Status, container_side, network_text, port_text, status_text,
+    Container, Engine, MountSource, NetworkMode, Status, container_side, network_text, port_text, status_text,
 };
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -219,8 +219,13 @@ fn ports(engine: &Engine, container: &Container) -> Result<String> {
 }
 
 fn mounts(container: &Container) -> String {
-    let binds = container.record.host.mounts.binds.iter();
-    let sources: Vec<String> = binds.map(|bind| bind.source.display().to_string()).collect();
+    let points = container.record.host.mounts.points.iter();
+    let sources: Vec<String> = points
+        .filter_map(|point| match &point.source {
+            MountSource::Bind { path } => Some(path.display().to_string()),
+            _ => point.volume().map(str::to_owned),
+        })
+        .collect();
     sources.join(",")
 }
 

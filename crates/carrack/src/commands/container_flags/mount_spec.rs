@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(point.source, MountSource::Bind { path: "/a,b".into() });
         assert!(point.read_only && !point.make_source);
         let point = mount("src=data,target=/c,volume-subpath=a/b,volume-nocopy").unwrap();
-        assert_eq!((point.volume(), point.subpath), (Some("data"), Some("a/b".into())));
+        assert_eq!((point.volume(), &point.subpath), (Some("data"), &Some("a/b".into())));
         let point = mount("type=tmpfs,dst=/c,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
         assert_eq!(point.source, MountSource::Tmpfs { options: vec!["size=1m".into(), "mode=1770".into()] });
         let point = mount("type=image,src=app:1,dst=/c,subpath=usr").unwrap();
