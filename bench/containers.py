@@ -152,12 +152,14 @@ class Containers:
             self.made["starters"] = starters
         return [*engines, *self.made["starters"]]
 
-    def measure(self, case, tools, command, count, prepare=None, finish=None):
+    def measure(self, case, tools, command, count, is_long=False):
+        """A case of one command of each tool, which is done once before, unless it takes long."""
         usable = {}
         for tool in tools:
             try:
-                execute(command(tool))
-                usable[tool.name] = (prepare, lambda _, t=tool: command(t), finish, tool.counted())
+                if not is_long:
+                    execute(command(tool))
+                usable[tool.name] = (None, lambda _, t=tool: command(t), None, tool.counted())
             except (OSError, RuntimeError) as error:
                 self.note(f"{case}, {tool.name} is left out: {error}")
         self.rounds(case, usable, count, self.standing)
@@ -180,10 +182,10 @@ class Containers:
         self.measure("life", self.engines(), Engine.life, 10)
 
     def sequence(self):
-        self.measure("100-sequence", self.starters(), lambda tool: tool.many(1), 2)
+        self.measure("100-sequence", self.starters(), lambda tool: tool.many(1), 2, is_long=True)
 
     def at_once(self):
-        self.measure("100-at-once", self.starters(), lambda tool: tool.many(AT_ONCE), 3)
+        self.measure("100-at-once", self.starters(), lambda tool: tool.many(AT_ONCE), 2, is_long=True)
 
     def idle(self):
         """Memory of what stays with MANY idle containers, then lists of them, and of LISTED ones."""
