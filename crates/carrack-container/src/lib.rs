@@ -44,8 +44,9 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountSettings, NetworkMode, PortBinding, Program,
-    Protocol, Resources, SecuritySettings, TmpfsMount, Ulimit,
+    Bind, CgroupMode, ContainerNetwork, ContainerRecord, DeviceMapping, DeviceRate, DeviceRequest,
+    DeviceSettings, DeviceWeight, HostSettings, MountSettings, NetworkMode, PortBinding, Program, Protocol,
+    Resources, SecuritySettings, TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};

@@ -8,7 +8,7 @@ use carrack_oci::{ContainerConfig, Empty};
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, limits};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -102,9 +102,7 @@ impl Engine {
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
-        if host.resources.memory_swap_bytes.is_some() && host.resources.memory_bytes.is_none() {
-            return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
-        }
+        limits::check(&host.resources)?;
         if !host.network.ports.is_empty()
             && matches!(host.network.mode, NetworkMode::None | NetworkMode::Container(_))
         {

@@ -4,6 +4,7 @@
 
 mod build;
 mod build_cache;
+mod cdi;
 mod check;
 mod commit;
 mod copy;
@@ -28,6 +29,7 @@ mod import;
 mod inspect;
 mod layers;
 mod leftovers;
+mod limits;
 mod load;
 mod login;
 mod logs;
@@ -35,7 +37,9 @@ mod manifest_lists;
 mod mount_points;
 mod network;
 mod origin;
+mod pause;
 mod ports;
+mod processes;
 mod prune_images;
 mod pull;
 mod pull_policy;
@@ -56,6 +60,7 @@ mod snapshots;
 mod spec;
 mod stage;
 mod start;
+mod stats;
 mod stop;
 mod stream;
 mod supervise;
@@ -63,20 +68,23 @@ mod system_df;
 mod system_prune;
 mod transfer;
 mod unpack;
+mod update;
 mod user_snapshots;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, Container, ContainerId, ContainerNetwork, HostSettings, MountSettings, NetworkMode, PortBinding,
-    Resources, SecuritySettings, Status, TmpfsMount, Ulimit,
+    Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
+    DeviceSettings, DeviceWeight, HostSettings, MountSettings, NetworkMode, PortBinding, Resources,
+    SecuritySettings, Status, TmpfsMount, Ulimit,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
 pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
+pub use carrack_runtime::cgroup::{BlockIo, Interface};
 pub use carrack_snapshot::{Choice, Driver, ImageMount, Lower, Mount, SnapshotInfo, SnapshotName};
 pub use carrack_sys::signals::SignalFd;
 pub use check::{CheckDepth, CheckReport, Problem};
@@ -100,6 +108,7 @@ pub use leftovers::Leftovers;
 pub use load::{LoadInput, Loaded};
 pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
 pub use ports::{container_side, host_side, parse_ports, port_text};
+pub use processes::ContainerProcess;
 pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
 pub use pull_policy::PullPolicy;
@@ -112,8 +121,10 @@ pub use settings::{
     StorageSettings,
 };
 pub use size::ByteSize;
+pub use spec::check_device_rule;
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;
+pub use stats::ContainerStats;
 pub use system_df::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace};
 pub use system_prune::{SystemPrune, SystemPruned};
 pub use user_snapshots::{SnapshotUsage, snapshot_text};

@@ -14,7 +14,7 @@ use carrack_sys::atomic::{self, Durability};
 
 use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
-use crate::{Engine, Result};
+use crate::{Engine, Result, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ struct Started {
     container: Container,
     monitor: Monitor,
     running: Running,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
     /// What it is mounted on; other containers of the image share it.
     holds: Holds,
 }
@@ -95,23 +95,26 @@ impl Engine {
         let Started { container, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: Some(peer), ..monitor }).run() {
             Ok(finished) => {
-                self.end(&container, &finished, &cgroup)?;
+                self.end(&container, &finished, cgroup.as_ref())?;
                 finished.announce();
                 drop((running, holds));
                 Ok(())
             }
             // Nobody would ever read its output or learn how it ends.
             Err(error) => {
-                cgroup.kill()?;
+                match cgroup {
+                    Some(cgroup) => cgroup.kill()?,
+                    None => running.kill(signal::KILL)?,
+                }
                 Err(error.into())
             }
         }
     }
 
     /// Writes down how it ended, and undoes what was made for it.
-    fn end(&self, container: &Container, finished: &Finished, cgroup: &Cgroup) -> Result<()> {
+    fn end(&self, container: &Container, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<()> {
         let id = &container.record.id;
-        let oom_killed = cgroup.oom_killed().unwrap_or(false);
+        let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
         let state = self.containers.get(id)?.state;
         for effect in state.effects.iter().rev() {
             self.undo(effect)?;

@@ -120,8 +120,8 @@ fn image_group() -> Vec<Entry> {
 
 fn container_group() -> Vec<Entry> {
     let same = [
-        "attach", "commit", "create", "exec", "export", "kill", "logs", "port", "rename", "restart", "rm",
-        "run", "start", "stop", "wait",
+        "attach", "commit", "create", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart",
+        "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
     ]
     .map(find);
     [find("ps").named("ls")]

@@ -57,7 +57,7 @@ impl Command for Ps {
         match self.last.or(self.latest.then_some(1)) {
             Some(last) => containers.truncate(last),
             None if self.all => {}
-            None => containers.retain(|container| container.state.status == Status::Running),
+            None => containers.retain(|container| container.state.status.is_running()),
         }
         if self.quiet {
             return containers.iter().try_for_each(|container| print_line(self.id(container))).map(|()| 0);
@@ -118,6 +118,7 @@ fn status(container: &Container) -> String {
     let since = |then: Timestamp| units::format_duration(Timestamp::now().as_second() - then.as_second());
     match state.status {
         Status::Running => format!("Up {}", state.started_at.map_or_else(String::new, since)),
+        Status::Paused => format!("Up {} (Paused)", state.started_at.map_or_else(String::new, since)),
         Status::Exited => {
             let ago =
                 state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));

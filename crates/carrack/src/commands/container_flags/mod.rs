@@ -12,13 +12,17 @@ use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 
+mod devices;
+mod limits;
 mod mounts;
 mod network;
 mod resources;
 mod security;
 
+pub use limits::LimitFlags;
 pub use network::network;
 
+use devices::DeviceFlags;
 use mounts::MountFlags;
 use network::NetworkFlags;
 use resources::ResourceFlags;
@@ -85,6 +89,8 @@ pub struct ContainerFlags {
     quiet: bool,
     #[command(flatten)]
     resources: ResourceFlags,
+    #[command(flatten)]
+    devices: DeviceFlags,
     #[command(flatten)]
     mounts: MountFlags,
     #[command(flatten)]
@@ -169,6 +175,7 @@ impl ContainerFlags {
     fn host_settings(&self) -> Result<HostSettings> {
         Ok(HostSettings {
             resources: self.resources.resources()?,
+            devices: self.devices.settings()?,
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
             security: self.security.settings(),
