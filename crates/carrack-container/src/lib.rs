@@ -51,9 +51,10 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountDepth, MountOrigin, MountPoint,
-    MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources,
-    SecuritySettings, TmpfsMount, Ulimit,
+    Bind, CgroupMode, ContainerNetwork, ContainerRecord, DeviceMapping, DeviceRate, DeviceRequest,
+    DeviceSettings, DeviceWeight, HostSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
+    MountSource, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources, SecuritySettings,
+    TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};

@@ -9,6 +9,8 @@
 //!    ^  ^               |                                   |
 //!    |  +---- fail -----+             start: exited -> creating
 //!    |
+//! running -- pause --> paused -- unpause --> running, and paused -- exit --> exited
+//!
 //! created | exited -- remove --> removing   (and from removing again: a removal that was cut short)
 //! ```
 //!
@@ -35,6 +37,8 @@ pub enum Status {
     Creating,
     /// Its program runs.
     Running,
+    /// Its program is there and stands still.
+    Paused,
     /// Its program has ended.
     Exited,
     /// It is being removed.
@@ -44,7 +48,12 @@ pub enum Status {
 impl Status {
     /// Whether a monitor stays with the container.
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Creating | Self::Running)
+        matches!(self, Self::Creating | Self::Running | Self::Paused)
+    }
+
+    /// Whether the program is there, at work or paused.
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
     }
 }
 
@@ -54,6 +63,7 @@ impl fmt::Display for Status {
             Self::Created => "created",
             Self::Creating => "creating",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
             Self::Removing => "removing",
         })
@@ -162,9 +172,23 @@ impl ContainerState {
         Ok(())
     }
 
+    /// The program stands still.
+    pub fn pause(&mut self) -> Result<()> {
+        self.expect("pause", &[Status::Running])?;
+        self.status = Status::Paused;
+        Ok(())
+    }
+
+    /// The program goes on.
+    pub fn unpause(&mut self) -> Result<()> {
+        self.expect("unpause", &[Status::Paused])?;
+        self.status = Status::Running;
+        Ok(())
+    }
+
     /// The program has ended.
     pub fn exit(&mut self, exit: Exit, oom_killed: bool) -> Result<()> {
-        self.expect("end", &[Status::Running])?;
+        self.expect("end", &[Status::Running, Status::Paused])?;
         self.status = Status::Exited;
         (self.monitor, self.init) = (None, None);
         self.finished_at = Some(Timestamp::now());
@@ -262,6 +286,21 @@ mod tests {
         state.run(here()).unwrap();
         let error = state.remove().unwrap_err();
         assert_eq!(error.to_string(), "cannot remove a container that is running");
+    }
+
+    #[test]
+    fn a_paused_program_goes_on_or_ends() {
+        let mut state = ContainerState::default();
+        assert!(state.pause().is_err());
+        state.start(here()).unwrap();
+        state.run(here()).unwrap();
+        assert!(state.unpause().is_err());
+        state.pause().unwrap();
+        assert!(state.pause().is_err() && state.remove().is_err() && state.start(here()).is_err());
+        assert!(state.status.is_active() && state.status.is_running());
+        state.unpause().unwrap();
+        state.pause().unwrap();
+        state.exit(Exit::Signal(9), false).unwrap();
     }
 
     #[test]

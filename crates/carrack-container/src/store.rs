@@ -369,6 +369,16 @@ impl Locked<'_> {
         Ok(state)
     }
 
+    /// Changes what was asked for; its id and name stay. After a crash the old or the new holds.
+    pub fn change_record(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<ContainerRecord> {
+        let mut record = self.get()?.record;
+        let (id, name) = (record.id.clone(), record.name.clone());
+        change(&mut record);
+        (record.id, record.name) = (id, name);
+        self.store.write_record(&record)?;
+        Ok(record)
+    }
+
     /// Gives the container another name. After a crash it has the old or the new one.
     pub fn rename(&self, name: &ContainerName) -> Result<()> {
         let mut record = self.get()?.record;

@@ -9,7 +9,7 @@ use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
 use crate::ports::{container_side, parse_exposed, parse_ports};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, limits};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -108,9 +108,7 @@ impl Engine {
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
-        if host.resources.memory_swap_bytes.is_some() && host.resources.memory_bytes.is_none() {
-            return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
-        }
+        limits::check(&host.resources)?;
         self.check_network(&host.network)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use carrack_container::attach::{Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{Container, ContainerId, ProcessId, Program, Status};
-use carrack_runtime::cgroup::Cgroup;
 use carrack_runtime::{Exec, Inherited};
 use carrack_sys::atomic;
 use carrack_sys::rooted::Root;
@@ -16,7 +15,7 @@ use crate::sandbox::RunningSandbox;
 use crate::stage::{Task, report_failure};
 use crate::start::{Session, wait_started};
 use crate::supervise::REPORT_LIMIT;
-use crate::{Engine, Error, Result, sandbox, spec};
+use crate::{Engine, Error, Result, limits, sandbox, spec};
 
 /// What a user asks for with `exec`; `None` means "as the container".
 #[derive(Clone, Debug, Default)]
@@ -55,6 +54,10 @@ impl Engine {
     }
 
     fn start_exec(&self, container: &Container, request: ExecRequest) -> Result<Session<'_>> {
+        if container.state.status == Status::Paused {
+            let hint = format!("unpause it first: carrack unpause {}", container.record.name);
+            return Err(Error::refused("it is paused", hint));
+        }
         if container.state.status != Status::Running {
             let hint = format!("start it first: carrack start {}", container.record.name);
             return Err(Error::refused("it is not running", hint));
@@ -82,13 +85,13 @@ impl Engine {
     }
 
     /// Joins the container and starts the program in it.
-    fn join(&self, task: &ExecTask) -> Result<(RunningSandbox, Cgroup)> {
+    fn join(&self, task: &ExecTask) -> Result<RunningSandbox> {
         let Container { record, state } = self.containers.get(&task.container)?;
         let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
         let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;
         let spec = atomic::read(&self.spec_path(&record.id))?.unwrap_or_default();
         let spec = serde_json::from_slice(&spec).map_err(|error| Error::Stage(error.to_string()))?;
-        let cgroup = Cgroup::open(&sandbox::cgroup_path(record.id.as_str()))?;
+        let cgroup = limits::open_cgroup(record.id.as_str(), &record.host.resources)?;
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
         let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
         let hostname = sandbox::hostname(record.id.as_str(), &record.program, &record.host);
@@ -101,19 +104,19 @@ impl Engine {
             spec: &spec,
             process: &process,
             stdio,
-            cgroup: Some(&cgroup),
+            cgroup: cgroup.as_ref(),
             state: None,
             inherited: Inherited::default(),
         };
         let mut running = carrack_runtime::exec(exec)?;
         let stdio = streams.of(&mut running)?;
-        Ok((RunningSandbox { running, stdio }, cgroup))
+        Ok(RunningSandbox { running, stdio })
     }
 
     /// The exec stage: joins the container, and stays until the program has ended.
     pub(crate) fn exec_stage(&self, task: ExecTask, peer: Peer) -> Result<()> {
         match self.join(&task) {
-            Ok((sandbox, _cgroup)) => {
+            Ok(sandbox) => {
                 peer.send(&Event::Started, REPORT_LIMIT);
                 let (monitor, _running) = sandbox.into_monitor()?;
                 Monitor { foreground: Some(peer), ..monitor }.run()?.announce();

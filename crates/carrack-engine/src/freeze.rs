@@ -19,15 +19,15 @@ use carrack_sys::lock::Lock;
 use carrack_sys::signals::SignalFd;
 use rustix::process::Signal;
 
-use crate::{Engine, Error, Result, sandbox};
+use crate::{Engine, Error, Result, limits};
 
 /// Signals that end a command; they wait until the container goes on.
 const ENDING: [Signal; 3] = [Signal::HUP, Signal::INT, Signal::TERM];
 
-/// A container that stands still; dropped, it goes on.
+/// A container that stands still; dropped, it goes on, unless a user has paused it.
 pub(crate) struct Frozen {
-    cgroup: Cgroup,
-    marker: PathBuf,
+    /// What is to go on, and the file that says so.
+    thaw: Option<(Cgroup, PathBuf)>,
     _lock: Lock,
     /// Dropped last: a signal that has come meanwhile then acts.
     _signals: SignalFd,
@@ -38,16 +38,21 @@ impl Engine {
     pub(crate) fn freeze(&self, container: &Container) -> Result<Option<Frozen>> {
         let id = &container.record.id;
         let signals = SignalFd::new(&ENDING.map(Signal::as_raw)).during("block", "signals")?;
-        if !self.runs(id)? {
+        let status = |id| Ok::<_, Error>(self.containers.get(id)?.state.status);
+        if !status(id)?.is_running() {
             return Ok(None);
         }
-        let lock = Lock::exclusive(&self.containers.run_folder(id).join("freeze.lock"))?;
+        let lock = Lock::exclusive(&self.freeze_lock(id))?;
+        if status(id)? == Status::Paused {
+            return Ok(Some(Frozen { thaw: None, _lock: lock, _signals: signals }));
+        }
+        let cgroup = limits::require_cgroup(id.as_str(), &container.record.host.resources)?;
         let marker = self.frozen_marker(id);
         atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
-        let cgroup = Cgroup::open(&sandbox::cgroup_path(id.as_str()))?;
-        let frozen = Frozen { cgroup, marker, _lock: lock, _signals: signals };
-        match frozen.cgroup.freeze() {
-            Ok(()) => Ok(Some(frozen)),
+        let frozen = cgroup.freeze();
+        let holder = Frozen { thaw: Some((cgroup, marker)), _lock: lock, _signals: signals };
+        match frozen {
+            Ok(()) => Ok(Some(holder)),
             Err(_) if !self.runs(id)? => Ok(None),
             Err(error) => Err(Error::refused(
                 with_cause(&error),
@@ -63,10 +68,13 @@ impl Engine {
         if container.state.status != Status::Running || !marker.exists() {
             return Ok(());
         }
-        let Some(_lock) = Lock::try_exclusive(&self.containers.run_folder(id).join("freeze.lock"))? else {
+        let Some(_lock) = Lock::try_exclusive(&self.freeze_lock(id))? else {
             return Ok(());
         };
-        Cgroup::open(&sandbox::cgroup_path(id.as_str()))?.thaw()?;
+        // It may have been paused since the container was looked at.
+        if self.runs(id)? {
+            limits::require_cgroup(id.as_str(), &container.record.host.resources)?.thaw()?;
+        }
         Ok(atomic::remove_file(&marker)?)
     }
 
@@ -74,7 +82,13 @@ impl Engine {
         Ok(self.containers.get(id)?.state.status == Status::Running)
     }
 
-    fn frozen_marker(&self, id: &ContainerId) -> PathBuf {
+    /// Held by whoever makes the container stand still or go on.
+    pub(crate) fn freeze_lock(&self, id: &ContainerId) -> PathBuf {
+        self.containers.run_folder(id).join("freeze.lock")
+    }
+
+    /// The file that says that it may stand still without anybody who wants it so.
+    pub(crate) fn frozen_marker(&self, id: &ContainerId) -> PathBuf {
         self.containers.run_folder(id).join("frozen")
     }
 }
@@ -87,12 +101,13 @@ fn with_cause(error: &carrack_runtime::Error) -> String {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
+        let Some((cgroup, marker)) = &self.thaw else { return };
         // A cgroup that is gone has nobody to thaw. Otherwise the next command tries again: the marker stays.
-        match self.cgroup.thaw() {
-            Err(error) if self.cgroup.processes().is_ok_and(|processes| !processes.is_empty()) => {
+        match cgroup.thaw() {
+            Err(error) if cgroup.processes().is_ok_and(|processes| !processes.is_empty()) => {
                 tracing::warn!(%error, "the container may stand still until the next command");
             }
-            _ => drop(atomic::remove_file(&self.marker)),
+            _ => drop(atomic::remove_file(marker)),
         }
     }
 }

@@ -16,6 +16,7 @@ impl Engine {
             containers.iter().filter(|container| wanted(container.state.status)).count()
         };
         let running = count(&|status| status == Status::Running);
+        let paused = count(&|status| status == Status::Paused);
         let (images, paths) = (self.list_images()?, &self.environment.paths);
         let ids: std::collections::BTreeSet<_> = images.iter().map(carrack_image::ImageRecord::id).collect();
         let uname = rustix::system::uname();
@@ -30,7 +31,7 @@ impl Engine {
         Ok(json!({
             "Containers": containers.len(),
             "ContainersRunning": running,
-            "ContainersPaused": 0,
+            "ContainersPaused": paused,
             "ContainersStopped": containers.len() - running,
             "Images": ids.len(),
             "Driver": driver,

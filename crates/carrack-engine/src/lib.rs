@@ -4,6 +4,7 @@
 
 mod build;
 mod build_cache;
+mod cdi;
 mod changes;
 mod check;
 mod commit;
@@ -33,6 +34,7 @@ mod info;
 mod inspect;
 mod layers;
 mod leftovers;
+mod limits;
 mod load;
 mod login;
 mod logs;
@@ -42,7 +44,9 @@ mod mount_sources;
 mod mounts;
 mod network;
 mod origin;
+mod pause;
 mod ports;
+mod processes;
 mod prune_images;
 mod pull;
 mod pull_policy;
@@ -64,6 +68,7 @@ mod snapshots;
 mod spec;
 mod stage;
 mod start;
+mod stats;
 mod stop;
 mod stream;
 mod supervise;
@@ -72,6 +77,7 @@ mod system_prune;
 mod timezone;
 mod transfer;
 mod unpack;
+mod update;
 mod user_snapshots;
 mod volumes;
 mod wait;
@@ -80,9 +86,10 @@ pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Container, ContainerId, ContainerNetwork, HostSettings, MountDepth, MountOrigin, MountPoint,
-    MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, SecuritySettings,
-    Status, TmpfsMount, Ulimit, Volume,
+    Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
+    DeviceSettings, DeviceWeight, HostSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
+    MountSource, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, SecuritySettings, Status,
+    TmpfsMount, Ulimit, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -90,6 +97,7 @@ pub use carrack_image::{ImageRecord, ListSource, LogEntry, ManifestList};
 pub use carrack_layer::compression::{Method, MethodError};
 pub use carrack_registry as registry;
 pub use carrack_runtime as runtime;
+pub use carrack_runtime::cgroup::{BlockIo, Interface};
 pub use carrack_snapshot::{Choice, Driver, ImageMount, Lower, Mount, SnapshotInfo, SnapshotName};
 pub use carrack_sys::signals::SignalFd;
 pub use changes::{ChangeKind, FileChanges};
@@ -116,6 +124,7 @@ pub use leftovers::Leftovers;
 pub use load::{LoadInput, Loaded};
 pub use manifest_lists::{AddOptions, EntryChange, PushListOptions};
 pub use ports::{container_side, host_side, parse_exposed, parse_ports, port_text};
+pub use processes::ContainerProcess;
 pub use prune_images::{PruneImages, Pruned};
 pub use pull::Pulled;
 pub use pull_policy::PullPolicy;
@@ -129,8 +138,10 @@ pub use settings::{
 };
 pub use signal::parse as parse_signal;
 pub use size::ByteSize;
+pub use spec::check_device_rule;
 pub use stage::{STAGE_PROGRAM, run_stage};
 pub use start::Session;
+pub use stats::ContainerStats;
 pub use stop::{Patience, StopWish};
 pub use system_df::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, VolumeSpace};
 pub use system_prune::{SystemPrune, SystemPruned};

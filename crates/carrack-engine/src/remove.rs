@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::container_filter::ContainerFilters;
 use crate::error::OperationContext;
-use crate::{Engine, Error, Result, signal};
+use crate::{Engine, Error, Result, limits, signal};
 
 /// How long a killed process may take to end.
 const END_LIMIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -69,7 +69,7 @@ impl Engine {
             if !force {
                 let name = &container.record.name;
                 let hint = format!("stop it first (carrack stop {name}), or remove it with --force");
-                return Err(Error::refused("it is running", hint));
+                return Err(Error::refused(format!("it is {}", container.state.status), hint));
             }
             self.kill_container(container)?;
         }
@@ -173,6 +173,11 @@ impl Engine {
 fn end_survivor(container: &Container) -> Result<()> {
     let init = container.state.init.as_ref().map(|init| init.open()).transpose()?.flatten();
     let Some(init) = init else { return Ok(()) };
+    // A paused process does not end.
+    if let Some(cgroup) = limits::open_cgroup(container.record.id.as_str(), &container.record.host.resources)?
+    {
+        let _ = cgroup.thaw();
+    }
     let what = || format!("container {}", container.record.name);
     // It may end by itself between the two calls.
     let _ = send_signal(init.as_fd(), signal::KILL);

@@ -7,7 +7,7 @@ use carrack_container::attach::{Client, Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{
     Bind, ContainerId, ContainerNetwork, Effect, HostSettings, MountSettings, NetworkMode, Program,
-    TmpfsMount,
+    Resources, TmpfsMount,
 };
 use carrack_dockerfile::RunNetwork;
 use carrack_snapshot::SnapshotKey;
@@ -17,8 +17,9 @@ use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
+use crate::limits::cgroup_effect;
 use crate::mount_points::MountPoints;
-use crate::sandbox::{SandboxPlan, cgroup_effect};
+use crate::sandbox::SandboxPlan;
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
 use crate::supervise::REPORT_LIMIT;
@@ -97,7 +98,9 @@ impl Engine {
             let Some(id) = name.to_str() else { continue };
             let Some(_dead) = Lock::try_exclusive(&path.join("lock"))? else { continue };
             self.undo(&Effect::Network { attachment: id.into() })?;
-            self.undo(&cgroup_effect(id))?;
+            if let Some(cgroup) = cgroup_effect(id, &Resources::default()) {
+                self.undo(&cgroup)?;
+            }
             tree::remove_tree(&path)?;
         }
         Ok(())

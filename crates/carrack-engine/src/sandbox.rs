@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::spec::{self, SpecInput};
-use crate::{Engine, Error, Result, timezone};
+use crate::{Engine, Error, Result, limits, timezone};
 
 /// What a sandbox is made of, as data.
 pub(crate) struct SandboxPlan<'a> {
@@ -41,7 +41,7 @@ pub(crate) struct SandboxPlan<'a> {
 pub(crate) struct Sandbox {
     init: Init,
     streams: Streams,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
     /// What it was made from; a further process in it needs the same.
     pub spec: Spec,
 }
@@ -88,16 +88,14 @@ impl Engine {
             settings: &self.environment.settings.containers,
         };
         let spec = spec::container_spec(&input)?;
-        let cgroup_path = cgroup_path(plan.id);
-        announce(&cgroup_effect(plan.id))?;
-        let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
-        check_limits(plan.host, cgroup.unsupported())?;
+        refuse_hooks(&spec)?;
+        let cgroup = make_cgroup(plan.id, plan.host, &spec, announce)?;
         let (streams, stdio) = make_streams(plan.program)?;
         let launch = Launch {
             spec: &spec,
             rootfs: plan.rootfs,
             stdio,
-            cgroup: Some(&cgroup),
+            cgroup: cgroup.as_ref(),
             reaper: plan.host.init,
             state: None,
             inherited: Inherited::default(),
@@ -149,31 +147,24 @@ pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> Stri
     }
 }
 
-/// Refuses limits that the user asked for and this host cannot hold; carrack's own defaults may go without.
-fn check_limits(host: &HostSettings, unsupported: &[&str]) -> Result<()> {
-    let asked = [
-        ("memory", host.resources.memory_bytes.is_some()),
-        ("cpu", host.resources.nano_cpus.is_some() || host.resources.cpu_shares.is_some()),
-        ("cpuset", host.resources.cpuset_cpus.is_some()),
-        ("pids", host.resources.pids_limit.is_some_and(|limit| limit > 0)),
-    ];
-    match asked.iter().find(|(controller, is_asked)| *is_asked && unsupported.contains(controller)) {
+/// Hooks come from CDI files alone, and a device that was set up in part is worse than none.
+fn refuse_hooks(spec: &Spec) -> Result<()> {
+    match spec.hooks() {
         None => Ok(()),
-        Some((controller, _)) => Err(Error::refused(
-            format!("cannot hold the limit: this host has no cgroup controller {controller}"),
-            "mount the cgroup filesystem, or leave the limit out",
+        Some(_) => Err(Error::refused(
+            "the CDI file of a device has hooks, which carrack run does not execute",
+            "use a file without hooks, or name its device nodes with --device",
         )),
     }
 }
 
-/// Where the cgroup of a sandbox is in each hierarchy.
-pub(crate) fn cgroup_path(id: &str) -> PathBuf {
-    Path::new("/carrack").join(id)
-}
-
-/// What a sandbox announces of its cgroup.
-pub(crate) fn cgroup_effect(id: &str) -> Effect {
-    Effect::Cgroup { path: cgroup_path(id).display().to_string() }
+/// The cgroup of a sandbox with the limits of its spec; `None` when it is to have none of its own.
+fn make_cgroup(id: &str, host: &HostSettings, spec: &Spec, announce: Announce<'_>) -> Result<Option<Cgroup>> {
+    let Some(path) = limits::cgroup_path(id, &host.resources) else { return Ok(None) };
+    announce(&Effect::Cgroup { path: path.display().to_string() })?;
+    let cgroup = Cgroup::create(&path, &spec::limits(spec))?;
+    limits::check_supported(&host.resources, cgroup.unsupported())?;
+    Ok(Some(cgroup))
 }
 
 fn network_effect(attachment: &Attachment) -> Effect {
@@ -184,7 +175,7 @@ fn network_effect(attachment: &Attachment) -> Effect {
 
 impl Sandbox {
     /// Lets the first process become the program; returns when it has, or why it could not.
-    pub(crate) fn start(self) -> Result<(RunningSandbox, Cgroup)> {
+    pub(crate) fn start(self) -> Result<(RunningSandbox, Option<Cgroup>)> {
         let mut running = self.init.start()?;
         let stdio = self.streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, self.cgroup))

@@ -86,11 +86,18 @@ pub struct ContainerSettings {
     pub log_max_size: u64,
     /// How many rotated log files are kept, the current one included.
     pub log_max_files: u32,
+    /// Folders of CDI files, which say what a device needs; what is in a later one wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
 }
 
 impl Default for ContainerSettings {
     fn default() -> Self {
-        Self { pids_limit: 2048, log_max_size: 10 << 20, log_max_files: 3 }
+        Self {
+            pids_limit: 2048,
+            log_max_size: 10 << 20,
+            log_max_files: 3,
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+        }
     }
 }
 

@@ -54,6 +54,10 @@ impl Engine {
     /// Joins the session of a running container, with its input when `interactive`.
     pub fn attach(&self, text: &str, interactive: bool) -> Result<Session<'_>> {
         let container = self.containers.find(text)?;
+        if container.state.status == Status::Paused {
+            let hint = format!("unpause it first: carrack unpause {text}");
+            return Err(Error::refused("it is paused", hint)).operation("attach to", text);
+        }
         let id = container.record.id;
         let streams = Streams { stdin: interactive, ..Streams::ALL };
         let client = match container.state.status {
@@ -76,6 +80,9 @@ impl Engine {
     }
 
     fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
+        if self.containers.get(id)?.state.status == Status::Paused {
+            return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
+        }
         let client = self.start_stage(Task::Monitor(id.clone()), &format!("monitor {}", id.short()))?;
         wait_started(&client)?;
         Ok(Session::new(self, client, id.clone()))

@@ -52,16 +52,27 @@ impl Engine {
 
     pub(crate) fn signal(&self, container: &Container, signal: i32) -> Result<()> {
         self.thaw_abandoned(container)?;
-        let init = container.state.init.as_ref().filter(|_| container.state.status == Status::Running);
+        let init = container.state.init.as_ref().filter(|_| container.state.status.is_running());
         // A pidfd cannot hit another process that got the same number.
         let pidfd = init.map(|init| init.open()).transpose()?.flatten();
         match pidfd {
             Some(pidfd) => {
                 let name = &container.record.name;
-                Ok(send_signal(pidfd.as_fd(), signal)
-                    .during("send a signal to", format!("container {name}"))?)
+                send_signal(pidfd.as_fd(), signal).during("send a signal to", format!("container {name}"))?;
+                self.unpause_to_end(container, signal)
             }
             None => Err(Error::refused(format!("container {} is not running", container.record.name), "")),
+        }
+    }
+
+    /// As in Docker, a paused container goes on when it is told to end: it could not do so otherwise.
+    fn unpause_to_end(&self, container: &Container, signal: i32) -> Result<()> {
+        let stop = signal::parse(container.record.program.stop_signal.as_deref().unwrap_or("TERM"));
+        match container.state.status {
+            Status::Paused if signal == signal::KILL || stop.is_ok_and(|stop| stop == signal) => {
+                self.unpause_container(container)
+            }
+            _ => Ok(()),
         }
     }
 

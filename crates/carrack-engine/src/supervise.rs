@@ -12,9 +12,9 @@ use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{Holds, Mount, SnapshotKey};
 use carrack_sys::atomic::{self, Durability};
 
-use crate::sandbox::{SandboxPlan, cgroup_effect};
+use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
-use crate::{Engine, Result};
+use crate::{Engine, Result, limits, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ struct Started {
     container: Container,
     monitor: Monitor,
     running: Running,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
     /// What it is mounted on; other containers of the image share it.
     holds: Holds,
 }
@@ -49,13 +49,14 @@ impl Engine {
 
     fn start_container(&self, id: &ContainerId) -> Result<Started> {
         let monitor = ProcessId::current()?;
+        let container = self.containers.get(id)?;
+        let cgroup = limits::cgroup_effect(id.as_str(), &container.record.host.resources);
         self.containers.update(id, |state| {
             state.start(monitor)?;
             // Announced once more when it is made, which then changes nothing.
-            state.announce(cgroup_effect(id.as_str()));
+            cgroup.into_iter().for_each(|effect| state.announce(effect));
             Ok(())
         })?;
-        let container = self.containers.get(id)?;
         let record = &container.record;
         // All that may fail for want of room or descriptors comes before the program runs.
         let settings = &self.environment.settings.containers;
@@ -108,27 +109,32 @@ impl Engine {
         let Started { container, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: Some(peer), ..monitor }).run() {
             Ok(finished) => {
-                self.end(&container, &finished, &cgroup)?;
+                self.end(&container, &finished, cgroup.as_ref())?;
                 finished.announce();
                 drop((running, holds));
                 Ok(())
             }
             // Nobody would ever read its output or learn how it ends.
             Err(error) => {
-                cgroup.kill()?;
+                match cgroup {
+                    Some(cgroup) => cgroup.kill()?,
+                    None => running.kill(signal::KILL)?,
+                }
                 Err(error.into())
             }
         }
     }
 
     /// Writes down how it ended, and undoes what was made for it.
-    fn end(&self, container: &Container, finished: &Finished, cgroup: &Cgroup) -> Result<()> {
+    fn end(&self, container: &Container, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<()> {
         let id = &container.record.id;
-        let oom_killed = cgroup.oom_killed().unwrap_or(false);
+        let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
         let state = self.containers.get(id)?.state;
         for effect in state.effects.iter().rev() {
             match effect {
-                Effect::Cgroup { .. } => cgroup.kill().and_then(|()| cgroup.delete())?,
+                Effect::Cgroup { .. } => {
+                    cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.delete()))?;
+                }
                 effect => self.undo(effect)?,
             }
         }

@@ -129,8 +129,8 @@ fn image_group() -> Vec<Entry> {
 
 fn container_group() -> Vec<Entry> {
     let same = [
-        "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "port", "rename",
-        "restart", "rm", "run", "start", "stop", "wait",
+        "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port",
+        "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
     ]
     .map(find);
     [find("ps").named("ls"), find("ps").named("list"), find("ps")]

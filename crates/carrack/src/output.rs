@@ -98,6 +98,11 @@ fn print_template_table(rows: &[Value], columns: Columns, text: &str, headings: 
     print(align(lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect()))
 }
 
+/// Prints rows of cells, the first of them the headings, in aligned columns.
+pub fn print_table_of(rows: Vec<Vec<String>>) -> Result<()> {
+    print(align(rows))
+}
+
 /// Pads every cell but the last to its column's width and three spaces.
 fn align(lines: Vec<Vec<String>>) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);

@@ -50,6 +50,28 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{text}{unit}")
 }
 
+/// `12.3MiB`: binary units with four significant digits, as Docker shows memory.
+pub fn format_binary(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    let decimals = match value {
+        ..10.0 => 3,
+        ..100.0 => 2,
+        ..1000.0 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
 /// `3 hours`: how long something has lasted, in Docker's words.
 pub fn format_duration(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
@@ -99,6 +121,8 @@ mod tests {
     fn writes_sizes_and_durations_as_docker() {
         let sizes = [0, 999, 1000, 1234, 12_345, 123_456, 4_260_000, 999_900_000].map(format_bytes);
         assert_eq!(sizes, ["0B", "999B", "1kB", "1.23kB", "12.3kB", "123kB", "4.26MB", "1000MB"]);
+        let sizes = [0, 512, 1024, 1_572_864, 16 << 20, 1_111_111_111].map(format_binary);
+        assert_eq!(sizes, ["0B", "512B", "1KiB", "1.5MiB", "16MiB", "1.035GiB"]);
         let durations = [0, 1, 59, 60, 150, 3600, 7200, 86400 * 3, 86400 * 30].map(format_duration);
         let expected = [
             "Less than a second",

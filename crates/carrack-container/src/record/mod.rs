@@ -1,7 +1,7 @@
 //! The record of a container: what was asked for, enough to start it again and to show it.
 //!
-//! Invariant: nothing in it depends on a running kernel; it is written once and changes only when the container is
-//! renamed. Fields that an older carrack did not write take their default.
+//! Invariant: nothing in it depends on a running kernel; it changes only when the container is renamed or
+//! updated. Fields that an older carrack did not write take their default.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, ContainerName};
 
+mod devices;
 mod mounts;
 mod network;
 mod resources;
 mod security;
 
+pub use devices::{DeviceMapping, DeviceRequest, DeviceSettings};
 pub use mounts::{
     Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
 };
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
-pub use resources::{Resources, Ulimit};
+pub use resources::{CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
 pub use security::SecuritySettings;
 
 /// What a user asked for with `create` or `run`, merged with the image's config.
@@ -99,6 +101,8 @@ pub struct Program {
 pub struct HostSettings {
     /// Limits.
     pub resources: Resources,
+    /// Devices of the host.
+    pub devices: DeviceSettings,
     /// Its network.
     pub network: ContainerNetwork,
     /// What it sees beside its image.

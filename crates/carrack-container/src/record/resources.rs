@@ -1,5 +1,8 @@
 //! Limits that the kernel holds a container to, by its cgroup and by those of its processes.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// Limits and weights; `None` is the default.
@@ -10,16 +13,81 @@ pub struct Resources {
     pub memory_bytes: Option<u64>,
     /// The limit of memory and swap together; -1 is unlimited.
     pub memory_swap_bytes: Option<i64>,
+    /// What it is pressed down to when the host is short of memory.
+    pub memory_reservation_bytes: Option<u64>,
+    /// How readily its memory is swapped out, 0 to 100.
+    pub memory_swappiness: Option<u8>,
+    /// Whether its processes wait for memory in place of being killed.
+    pub oom_kill_disable: Option<bool>,
     /// The limit of CPU time, in billionths of a CPU.
     pub nano_cpus: Option<u64>,
     /// The relative weight under contention.
     pub cpu_shares: Option<u64>,
+    /// The period of the quota.
+    pub cpu_period_us: Option<u64>,
+    /// CPU time in each period; -1 is unlimited.
+    pub cpu_quota_us: Option<i64>,
+    /// The period of real-time scheduling.
+    pub cpu_rt_period_us: Option<u64>,
+    /// Real-time CPU time in each of its periods.
+    pub cpu_rt_runtime_us: Option<i64>,
     /// The CPUs it may run on, as in `0-2,5`.
     pub cpuset_cpus: Option<String>,
+    /// The memory nodes it may use, as in `0-1`.
+    pub cpuset_mems: Option<String>,
     /// The limit of tasks; `None` is carrack's default, -1 is unlimited.
     pub pids_limit: Option<i64>,
+    /// The relative weight of block I/O, 10 to 1000.
+    pub blkio_weight: Option<u16>,
+    /// The same for single devices.
+    pub blkio_weight_devices: Vec<DeviceWeight>,
+    /// Bytes a second that are read from devices.
+    pub device_read_bps: Vec<DeviceRate>,
+    /// Bytes a second that are written to devices.
+    pub device_write_bps: Vec<DeviceRate>,
+    /// Reads from devices in a second.
+    pub device_read_iops: Vec<DeviceRate>,
+    /// Writes to devices in a second.
+    pub device_write_iops: Vec<DeviceRate>,
+    /// Whether it has a cgroup of its own.
+    pub cgroups: CgroupMode,
+    /// The cgroup that its own is made in; `None` is carrack's.
+    pub cgroup_parent: Option<String>,
+    /// Files of cgroup v2 and what is written to them.
+    pub cgroup_conf: BTreeMap<String, String>,
     /// Resource limits of its processes.
     pub ulimits: Vec<Ulimit>,
+}
+
+/// Whether a container has a cgroup of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupMode {
+    /// It has; its monitor is never in it.
+    #[default]
+    Enabled,
+    /// It is in the cgroup of the command that starts it.
+    Disabled,
+    /// Podman's word for what `Enabled` is here.
+    NoConmon,
+}
+
+/// A weight for a block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceWeight {
+    /// The device on the host.
+    pub path: PathBuf,
+    /// 10 to 1000.
+    pub weight: u16,
+}
+
+/// A limit for a block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRate {
+    /// The device on the host.
+    pub path: PathBuf,
+    /// Bytes or operations in a second.
+    pub rate: u64,
 }
 
 /// A resource limit.

@@ -1,16 +1,18 @@
 //! `HostConfig` of `docker container inspect`: what was asked of the host.
 
-use carrack_container::{ContainerNetwork, HostSettings, Resources, SecuritySettings, Ulimit};
+use carrack_container::{ContainerNetwork, HostSettings, SecuritySettings};
 use serde_json::{Value, json};
 
 use super::mounts;
 use super::network::{bindings_json, network_text};
+use super::resources;
 use crate::settings::ContainerSettings;
 
 /// The settings as Docker shows them, one section after the other.
 pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
     let sections = [
-        resources(&host.resources, settings),
+        resources::resources(&host.resources, settings),
+        resources::devices(&host.devices),
         mounts::asked(&host.mounts),
         network(&host.network),
         security(&host.security),
@@ -27,19 +29,6 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         _ => None,
     });
     Value::Object(fields.flatten().collect())
-}
-
-fn resources(asked: &Resources, settings: &ContainerSettings) -> Value {
-    let ulimit = |limit: &Ulimit| json!({"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard});
-    json!({
-        "Memory": asked.memory_bytes.unwrap_or(0),
-        "MemorySwap": asked.memory_swap_bytes.unwrap_or(0),
-        "NanoCpus": asked.nano_cpus.unwrap_or(0),
-        "CpuShares": asked.cpu_shares.unwrap_or(0),
-        "CpusetCpus": asked.cpuset_cpus.clone().unwrap_or_default(),
-        "PidsLimit": asked.pids_limit.unwrap_or(settings.pids_limit),
-        "Ulimits": asked.ulimits.iter().map(ulimit).collect::<Vec<_>>(),
-    })
 }
 
 fn network(network: &ContainerNetwork) -> Value {

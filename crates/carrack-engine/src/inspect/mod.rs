@@ -13,6 +13,7 @@ mod host;
 mod image;
 mod mounts;
 mod network;
+mod resources;
 
 pub use network::network_text;
 
@@ -77,12 +78,12 @@ fn state_json(state: &ContainerState) -> Value {
         |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
     json!({
         "Status": status_text(state.status),
-        "Running": state.status == Status::Running,
-        "Paused": false,
+        "Running": state.status.is_running(),
+        "Paused": state.status == Status::Paused,
         "Restarting": false,
         "OOMKilled": state.oom_killed,
         "Dead": false,
-        "Pid": state.init.as_ref().filter(|_| state.status == Status::Running).map_or(0, |init| init.pid),
+        "Pid": state.init.as_ref().filter(|_| state.status.is_running()).map_or(0, |init| init.pid),
         "ExitCode": state.exit_code.unwrap_or(0),
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(state.started_at),
@@ -95,6 +96,7 @@ pub fn status_text(status: Status) -> &'static str {
     match status {
         Status::Created | Status::Creating => "created",
         Status::Running => "running",
+        Status::Paused => "paused",
         Status::Exited => "exited",
         Status::Removing => "removing",
     }

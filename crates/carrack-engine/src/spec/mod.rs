@@ -7,6 +7,7 @@ use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Mount, Spec};
 use crate::Result;
 use crate::settings::ContainerSettings;
 
+mod devices;
 mod mounts;
 mod namespaces;
 mod privileged;
@@ -14,7 +15,9 @@ mod process;
 mod resources;
 mod security;
 
+pub use devices::check_device_rule;
 pub(crate) use process::exec_process;
+pub(crate) use resources::configure as configure_limits;
 
 use process::ProcessInput;
 use security::Security;
@@ -47,8 +50,9 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
         root.set_readonly(Some(input.host.mounts.read_only));
     }
     let mut linux = spec.linux().clone().unwrap_or_default();
-    configure_linux(&mut linux, input, security.seccomp);
+    configure_linux(&mut linux, input, security.seccomp)?;
     spec.set_linux(Some(linux));
+    devices::configure(&mut spec, &input.host.devices, input.settings)?;
     if !host.annotations.is_empty() {
         spec.set_annotations(Some(host.annotations.clone().into_iter().collect()));
     }
@@ -66,15 +70,16 @@ pub(crate) fn limits(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
-fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) {
+fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) -> Result<()> {
     let namespaces = namespaces::namespaces(input, linux.namespaces().clone().unwrap_or_default());
     let mut limits = linux.resources().clone().unwrap_or_default();
-    resources::configure(&mut limits, &input.host.resources, input.settings);
+    resources::configure(&mut limits, &input.host.resources, input.settings)?;
     linux
         .set_namespaces(Some(namespaces))
         .set_resources(Some(limits))
         .set_seccomp(seccomp)
         .set_sysctl(Some(input.host.sysctls.clone().into_iter().collect()));
+    Ok(())
 }
 
 #[cfg(test)]

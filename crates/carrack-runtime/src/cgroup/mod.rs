@@ -218,18 +218,26 @@ impl Cgroup {
             for pid in pids {
                 let _ = kill_process(pid, Signal::KILL);
             }
+            if self.v2.is_none() {
+                // The freezer of v1 holds killed processes too; one that was never frozen stays as it is.
+                let _ = self.thaw();
+            }
             sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 
-    /// Processes directly in the cgroup.
+    /// Processes in the cgroup and in those that the container made below it.
     pub fn processes(&self) -> Result<Vec<Pid>> {
         let folders = self.v1.iter().map(|hierarchy| &hierarchy.folder).chain(&self.v2);
+        let mut folders: Vec<PathBuf> = folders.cloned().collect();
         let mut pids = Vec::new();
-        for folder in folders {
-            let text = read(folder, "cgroup.procs")?.unwrap_or_default();
+        while let Some(folder) = folders.pop() {
+            let text = read(&folder, "cgroup.procs")?.unwrap_or_default();
             pids.extend(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
+            let below = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            folders.extend(below.map(|entry| entry.path()));
         }
         pids.sort_unstable_by_key(|pid| pid.as_raw_pid());
         pids.dedup();

@@ -31,6 +31,7 @@ mod logout;
 mod logs;
 mod manifest;
 mod manual;
+mod pause;
 mod port;
 mod ps;
 mod pull;
@@ -48,14 +49,18 @@ mod search;
 mod selection;
 mod snapshot;
 mod start;
+mod stats;
 mod stop;
 mod stop_flags;
 mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;
+mod top;
 mod unpack;
+mod unpause;
 mod untag;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -101,6 +106,7 @@ pub const ALL: &[Entry] = &[
     entry::<logout::Logout>("logout", "Forget the credentials of a registry", ""),
     entry::<logs::Logs>("logs", "Show what a container has printed", logs::EXAMPLES),
     entry::<manual::Manual>("manual", "Write the manual pages into a folder", ""),
+    entry::<pause::Pause>("pause", "Let all processes of containers stand still", pause::EXAMPLES),
     entry::<port::Port>("port", "Show the published ports of a container", port::EXAMPLES),
     entry::<ps::Ps>("ps", "List containers", ps::EXAMPLES),
     entry::<pull::Pull>("pull", "Fetch an image from a registry, layout or archive", pull::EXAMPLES),
@@ -113,10 +119,14 @@ pub const ALL: &[Entry] = &[
     entry::<search::Search>("search", "Search the catalogue of a registry", search::EXAMPLES),
     entry::<save::Save>("save", "Save images to an archive", save::EXAMPLES),
     entry::<start::Start>("start", "Start stopped containers", start::EXAMPLES),
+    entry::<stats::Stats>("stats", "Show what containers use", stats::EXAMPLES),
     entry::<stop::Stop>("stop", "Stop running containers", stop::EXAMPLES),
     entry::<tag::Tag>("tag", "Give an image a further name", tag::EXAMPLES),
+    entry::<top::Top>("top", "Show the processes of a container", top::EXAMPLES),
     entry::<unpack::Unpack>("unpack", "Unpack an image into a folder", unpack::EXAMPLES),
+    entry::<unpause::Unpause>("unpause", "Let paused containers go on", ""),
     entry::<untag::Untag>("untag", "Take names from an image", ""),
+    entry::<update::Update>("update", "Change the limits of containers", update::EXAMPLES),
     entry::<version::Version>("version", "Show the version", ""),
     entry::<wait::Wait>("wait", "Wait until containers stop, and print their exit codes", wait::EXAMPLES),
 ];

@@ -128,7 +128,7 @@ impl Ps {
         let last = self.last.and_then(|last| usize::try_from(last).ok()).or(self.latest.then_some(1));
         // Docker: who asks for a status means containers that do not run too.
         if last.is_none() && !self.all && !filters.asks_for_status() {
-            containers.retain(|container| container.state.status == Status::Running);
+            containers.retain(|container| container.state.status.is_running());
         }
         let mut containers = engine.filter_containers(&filters, containers)?;
         containers.truncate(last.unwrap_or(usize::MAX));
@@ -184,7 +184,7 @@ impl Ps {
             "Networks": network_text(&record.host.network.mode),
             "Platform": Value::Null,
             "Size": size,
-            "Pid": state.init.as_ref().filter(|_| state.status == Status::Running).map_or(0, |init| init.pid),
+            "Pid": state.init.as_ref().filter(|_| state.status.is_running()).map_or(0, |init| init.pid),
             "ExitCode": state.exit_code.unwrap_or(0),
         }))
     }
@@ -210,8 +210,8 @@ fn command_line(container: &Container) -> String {
 fn ports(engine: &Engine, container: &Container) -> Result<String> {
     let published = engine.published_ports(container)?;
     let mut texts: Vec<String> = published.iter().map(port_text).collect();
-    let is_up = container.state.status == Status::Running
-        && container.record.host.network.mode == NetworkMode::Bridge;
+    let is_up =
+        container.state.status.is_running() && container.record.host.network.mode == NetworkMode::Bridge;
     let sides: Vec<String> = published.iter().map(container_side).collect();
     let served = container.record.host.network.exposed.iter().filter(|port| is_up && !sides.contains(port));
     texts.extend(served.cloned());
@@ -235,6 +235,7 @@ fn status(container: &Container) -> String {
     let since = |then: Timestamp| units::format_duration(Timestamp::now().as_second() - then.as_second());
     match state.status {
         Status::Running => format!("Up {}", state.started_at.map_or_else(String::new, since)),
+        Status::Paused => format!("Up {} (Paused)", state.started_at.map_or_else(String::new, since)),
         Status::Exited => {
             let ago =
                 state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));

@@ -1,6 +1,6 @@
 //! `carrack system df`
 
-use carrack_engine::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, Status, VolumeSpace, status_text};
+use carrack_engine::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, VolumeSpace, status_text};
 use carrack_oci::Reference;
 use clap::Args;
 use jiff::Timestamp;
@@ -84,7 +84,7 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
         })
     };
     let used = usage.images.iter().filter(|image| image.containers > 0).count();
-    let is_running = |container: &&ContainerSpace| container.container.state.status == Status::Running;
+    let is_running = |container: &&ContainerSpace| container.container.state.status.is_running();
     let running = usage.containers.iter().filter(is_running).count();
     let sum =
         |containers: &mut dyn Iterator<Item = &ContainerSpace>| containers.map(|one| one.size_bytes).sum();

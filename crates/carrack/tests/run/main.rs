@@ -14,6 +14,7 @@ mod kit;
 mod addresses;
 mod commit;
 mod crash;
+mod devices;
 mod exec;
 mod flags;
 mod isolation;
@@ -21,9 +22,12 @@ mod lifecycle;
 mod limits;
 mod listing;
 mod network;
+mod pause;
 mod privileged;
+mod resources;
 mod safety;
 mod sessions;
+mod stats;
 mod surroundings;
 mod upkeep;
 
@@ -85,6 +89,15 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
         .map(|folder| folder.join("carrack").join(id))
         .filter(|path| path.exists())
         .collect()
+}
+
+/// The content of a file of a container's cgroup, by its name in v1 or in v2.
+#[track_caller]
+fn cgroup_file(id: &str, names: &[&str]) -> String {
+    let folders = cgroups(id);
+    let files = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
+    let content = files.into_iter().find_map(|file| fs::read_to_string(file).ok());
+    content.unwrap_or_else(|| panic!("{folders:?} have none of {names:?}")).trim().to_owned()
 }
 
 /// Panics when something of containers is left in the store, the kernel or the process table.

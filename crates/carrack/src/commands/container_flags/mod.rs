@@ -12,8 +12,10 @@ use crate::context::{self, Context};
 use crate::failure::{Result, invalid};
 use crate::progress::Progress;
 
+mod devices;
 pub mod id_file;
 mod inapplicable;
+mod limits;
 mod mount_spec;
 mod mounts;
 mod network;
@@ -21,8 +23,10 @@ mod process;
 mod resources;
 mod security;
 
+pub use limits::LimitFlags;
 pub use network::network;
 
+use devices::DeviceFlags;
 use id_file::IdFile;
 use inapplicable::InapplicableFlags;
 use mounts::MountFlags;
@@ -85,6 +89,8 @@ pub struct ContainerFlags {
     process: ProcessFlags,
     #[command(flatten)]
     resources: ResourceFlags,
+    #[command(flatten)]
+    devices: DeviceFlags,
     #[command(flatten)]
     mounts: MountFlags,
     #[command(flatten)]
@@ -199,6 +205,7 @@ impl ContainerFlags {
     fn host_settings(&self) -> Result<HostSettings> {
         Ok(HostSettings {
             resources: self.resources.resources()?,
+            devices: self.devices.settings()?,
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
             security: self.security.settings(),

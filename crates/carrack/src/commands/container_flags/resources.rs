@@ -1,32 +1,30 @@
-//! Flags that limit a container.
+//! Flags that limit a container, and say which cgroup it is in.
 
-use carrack_engine::{Resources, Ulimit};
+use std::collections::BTreeMap;
+
+use carrack_engine::{CgroupMode, Resources, Ulimit};
 use clap::Args;
 
+use super::limits::LimitFlags;
 use crate::failure::{Result, invalid};
-use crate::units;
 
 #[derive(Args)]
 pub struct ResourceFlags {
-    /// Limit of memory, as in 512m
-    #[arg(short, long, value_name = "BYTES", value_parser = units::parse_bytes)]
-    memory: Option<u64>,
-    /// Limit of memory and swap together, as in 1g; -1 is unlimited
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    memory_swap: Option<String>,
-    /// Limit of CPU time, as a number of CPUs
-    #[arg(long, value_name = "NUMBER", value_parser = units::parse_cpus)]
-    cpus: Option<u64>,
-    /// Weight of CPU time under contention
-    #[arg(short, long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-    /// CPUs to run on, as in 0-2,5
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Limit of processes and threads; -1 is unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
-    /// Limit a resource of each process, as in nofile=1024:2048
+    #[command(flatten)]
+    limits: LimitFlags,
+    /// Let processes wait for memory in place of killing one (cgroup v1)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    oom_kill_disable: Option<bool>,
+    /// Cgroup that the container's own is made in, as in /parent
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Option<String>,
+    /// Write to a file of cgroup v2, as in memory.high=1073741824
+    #[arg(long, value_name = "FILE=VALUE")]
+    cgroup_conf: Vec<String>,
+    /// enabled, disabled (none of its own), or no-conmon (as enabled: the monitor is never in it)
+    #[arg(long, value_name = "MODE", value_parser = cgroup_mode)]
+    cgroups: Option<CgroupMode>,
+    /// Limit a resource of each process, as in nofile=1024:2048; host is what the command itself has
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
 }
@@ -34,25 +32,39 @@ pub struct ResourceFlags {
 impl ResourceFlags {
     /// What is asked of the engine.
     pub fn resources(&self) -> Result<Resources> {
+        // A container has the limits of the command that starts it, unless told otherwise.
+        let ulimits = self.ulimit.iter().filter(|text| *text != "host");
         Ok(Resources {
-            memory_bytes: self.memory.filter(|bytes| *bytes > 0),
-            memory_swap_bytes: self.memory_swap.as_deref().map(memory_swap).transpose()?,
-            nano_cpus: self.cpus,
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            pids_limit: self.pids_limit,
-            ulimits: self.ulimit.iter().map(|text| ulimit(text)).collect::<Result<_>>()?,
+            oom_kill_disable: self.oom_kill_disable,
+            cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
+            cgroup_conf: self
+                .cgroup_conf
+                .iter()
+                .map(|text| cgroup_conf(text))
+                .collect::<Result<BTreeMap<_, _>>>()?,
+            cgroups: self.cgroups.unwrap_or_default(),
+            ulimits: ulimits.map(|text| ulimit(text)).collect::<Result<_>>()?,
+            ..self.limits.limits()?
         })
     }
 }
 
-fn memory_swap(text: &str) -> Result<i64> {
-    if text == "-1" {
-        return Ok(-1);
+fn cgroup_mode(text: &str) -> Result<CgroupMode, String> {
+    match text {
+        "enabled" => Ok(CgroupMode::Enabled),
+        "disabled" => Ok(CgroupMode::Disabled),
+        "no-conmon" => Ok(CgroupMode::NoConmon),
+        "split" => Err("split needs a cgroup of systemd; expected enabled, disabled or no-conmon".to_owned()),
+        _ => Err("expected enabled, disabled or no-conmon".to_owned()),
     }
-    let bytes =
-        units::parse_bytes(text).map_err(|_| invalid("--memory-swap", text, "a size, as in 1g, or -1"))?;
-    Ok(i64::try_from(bytes).unwrap_or(-1))
+}
+
+/// `FILE=VALUE`
+fn cgroup_conf(text: &str) -> Result<(String, String)> {
+    let pair = text.split_once('=').filter(|(file, value)| file.contains('.') && !value.is_empty());
+    let (file, value) =
+        pair.ok_or_else(|| invalid("--cgroup-conf", text, "FILE=VALUE, as in memory.high=1073741824"))?;
+    Ok((file.to_owned(), value.to_owned()))
 }
 
 /// `NAME=SOFT[:HARD]`
