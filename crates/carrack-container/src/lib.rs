@@ -20,12 +20,16 @@
 //!     lock                               flock: held by whoever changes the container
 //!     state.json                         the state
 //!     attach                             socket of the monitor, while one runs
+//!     health.json                        what the last health checks said
+//!   events, events.1                     what happened to containers and images, newest first
 //! ```
 //!
 //! Locks are taken in the order: container, then names.
 
 pub mod attach;
 mod error;
+pub mod events;
+pub mod health;
 mod id;
 pub mod log;
 pub mod monitor;
@@ -44,9 +48,10 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountSettings, NetworkMode, PortBinding, Program,
-    Protocol, Resources, SecuritySettings, TmpfsMount, Ulimit,
+    Bind, ContainerNetwork, ContainerRecord, HealthCheck, HostSettings, LifecycleSettings, LogDriver,
+    LogSettings, MountSettings, NetworkMode, PortBinding, Program, Protocol, Resources, RestartPolicy,
+    SecuritySettings, TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
-pub use state::{ContainerState, Effect, Exit, Status};
+pub use state::{ContainerState, Effect, Exit, Status, StopRequest};
 pub use store::{Container, ContainerStore, Locked};

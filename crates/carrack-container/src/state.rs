@@ -6,8 +6,9 @@
 //! ```text
 //!            start               run               exit
 //! created ----------> creating ----------> running -----> exited
-//!    ^  ^               |                                   |
-//!    |  +---- fail -----+             start: exited -> creating
+//!    ^  ^               |  ^                 |              ^ |
+//!    |  +---- fail -----+  |                 |              | start: exited -> creating
+//!    |                     +-- restart -- restarting --stop-+
 //!    |
 //! created | exited -- remove --> removing   (and from removing again: a removal that was cut short)
 //! ```
@@ -19,6 +20,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::{Error, ProcessId, Result};
 
 /// The exit code of a container that nobody saw exit.
@@ -35,6 +37,8 @@ pub enum Status {
     Creating,
     /// Its program runs.
     Running,
+    /// Its program has ended, and its monitor waits to start it again.
+    Restarting,
     /// Its program has ended.
     Exited,
     /// It is being removed.
@@ -44,7 +48,7 @@ pub enum Status {
 impl Status {
     /// Whether a monitor stays with the container.
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Creating | Self::Running)
+        matches!(self, Self::Creating | Self::Running | Self::Restarting)
     }
 }
 
@@ -54,6 +58,7 @@ impl fmt::Display for Status {
             Self::Created => "created",
             Self::Creating => "creating",
             Self::Running => "running",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
         })
@@ -78,6 +83,16 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+}
+
+/// Who has asked a container to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopRequest {
+    /// A user: its restart policy leaves it alone.
+    User,
+    /// Whoever shuts the host down: it is started again with the host.
+    Host,
 }
 
 /// Something outside the store that a start makes and an end undoes.
@@ -123,6 +138,12 @@ pub struct ContainerState {
     pub error: Option<String>,
     /// Whether nobody saw its end: the monitor was killed or the host went down.
     pub lost: bool,
+    /// How often its restart policy has started it since a user did.
+    pub restart_count: u32,
+    /// Who has asked it to end since it was started, if anybody has: then its monitor does not start it again.
+    pub stop_requested: Option<StopRequest>,
+    /// What its health checks say, where it has any.
+    pub health: Option<Health>,
     /// What is to be undone, oldest first.
     pub effects: Vec<Effect>,
 }
@@ -159,6 +180,38 @@ impl ContainerState {
         self.status = Status::Created;
         (self.monitor, self.init) = (None, None);
         (self.error, self.exit_code) = (Some(error), Some(exit_code));
+        Ok(())
+    }
+
+    /// The program has ended, and its restart policy wants it to run again: the monitor stays.
+    pub fn await_restart(&mut self, exit: Exit, oom_killed: bool) -> Result<()> {
+        let monitor = self.monitor.clone();
+        self.exit(exit, oom_killed)?;
+        (self.status, self.monitor) = (Status::Restarting, monitor);
+        Ok(())
+    }
+
+    /// The monitor starts the program once more.
+    pub fn restart(&mut self) -> Result<()> {
+        self.expect("restart", &[Status::Restarting])?;
+        self.status = Status::Creating;
+        self.restart_count += 1;
+        self.health = None;
+        Ok(())
+    }
+
+    /// The restart is not wanted any more.
+    pub fn stay_stopped(&mut self) -> Result<()> {
+        self.expect("leave", &[Status::Restarting])?;
+        (self.status, self.monitor) = (Status::Exited, None);
+        Ok(())
+    }
+
+    /// The start by the restart policy failed; unlike after [`fail`](Self::fail), the container has run before.
+    pub fn fail_restart(&mut self, error: String, exit_code: i32) -> Result<()> {
+        self.fail(error, exit_code)?;
+        self.status = Status::Exited;
+        self.finished_at = Some(Timestamp::now());
         Ok(())
     }
 
@@ -262,6 +315,24 @@ mod tests {
         state.run(here()).unwrap();
         let error = state.remove().unwrap_err();
         assert_eq!(error.to_string(), "cannot remove a container that is running");
+    }
+
+    #[test]
+    fn a_restart_keeps_its_monitor_and_counts() {
+        let mut state = ContainerState::default();
+        state.start(here()).unwrap();
+        state.run(here()).unwrap();
+        state.await_restart(Exit::Code(3), false).unwrap();
+        assert_eq!((state.status, state.exit_code), (Status::Restarting, Some(3)));
+        assert_eq!(state.clone().observed(), state, "its monitor is alive");
+        state.restart().unwrap();
+        state.run(here()).unwrap();
+        assert_eq!(state.restart_count, 1);
+        state.await_restart(Exit::Code(0), false).unwrap();
+        assert!(state.clone().remove().is_err());
+        state.stay_stopped().unwrap();
+        state.start(here()).unwrap();
+        assert_eq!(state.restart_count, 0, "a user has started it");
     }
 
     #[test]

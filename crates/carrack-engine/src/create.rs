@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, NetworkMode, Program};
+use carrack_container::{
+    ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, NetworkMode, Program,
+};
 use carrack_image::Image;
 use carrack_oci::{ContainerConfig, Empty};
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
+use crate::health::{HealthRequest, merged_check};
+use crate::restart::refuse_with_removal;
 use crate::{Engine, Error, Result};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
@@ -41,6 +45,10 @@ pub struct ContainerRequest {
     pub stop_signal: Option<String>,
     /// Seconds before `stop` kills.
     pub stop_timeout_seconds: Option<u32>,
+    /// What the user says about health checks.
+    pub health: HealthRequest,
+    /// Where its output goes; `None` is as the settings say.
+    pub log_driver: Option<LogDriver>,
     /// What the host grants, limits and shares.
     pub host: HostSettings,
 }
@@ -70,6 +78,9 @@ impl Engine {
             host: request.host,
             id: id.clone(),
         };
+        let lifecycle = &mut record.host.lifecycle;
+        lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
+        lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.prepare_on(&key, &image)?;
@@ -83,6 +94,7 @@ impl Engine {
         }
         created?;
         self.images.touch(&found.record);
+        self.container_event(&record, "create", &[]);
         Ok(id)
     }
 
@@ -102,6 +114,8 @@ impl Engine {
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
+        refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
+        self.check_log(record)?;
         if host.resources.memory_swap_bytes.is_some() && host.resources.memory_bytes.is_none() {
             return Err(Error::refused("a limit of memory and swap needs one of memory", "add --memory"));
         }

@@ -40,8 +40,8 @@ pub struct ExecRequest {
 /// What the exec stage is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExecTask {
-    container: ContainerId,
-    program: Program,
+    pub container: ContainerId,
+    pub program: Program,
 }
 
 impl Engine {
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// Joins the container and starts the program in it.
-    fn join(&self, task: &ExecTask) -> Result<(RunningSandbox, Cgroup)> {
+    pub(crate) fn join(&self, task: &ExecTask) -> Result<(RunningSandbox, Cgroup)> {
         let Container { record, state } = self.containers.get(&task.container)?;
         let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
         let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;

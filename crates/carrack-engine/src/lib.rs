@@ -12,11 +12,13 @@ mod download;
 mod engine;
 mod error;
 mod event;
+mod events;
 mod exec;
 mod export;
 mod fetch;
 mod freeze;
 mod garbage;
+mod health;
 mod history;
 mod host_files;
 mod image_filter;
@@ -29,6 +31,7 @@ mod inspect;
 mod layers;
 mod leftovers;
 mod load;
+mod log_driver;
 mod login;
 mod logs;
 mod manifest_lists;
@@ -44,6 +47,7 @@ mod registries;
 mod remove;
 mod rename;
 mod repair;
+mod restart;
 mod run_step;
 mod sandbox;
 mod save;
@@ -67,10 +71,13 @@ mod user_snapshots;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
+pub use carrack_container::events::{EventSpan, LifeEvent};
+pub use carrack_container::health::HealthStatus;
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, Container, ContainerId, ContainerNetwork, HostSettings, MountSettings, NetworkMode, PortBinding,
-    Resources, SecuritySettings, Status, TmpfsMount, Ulimit,
+    Bind, Container, ContainerId, ContainerNetwork, HostSettings, LifecycleSettings, LogDriver, LogSettings,
+    MountSettings, NetworkMode, PortBinding, Resources, RestartPolicy, SecuritySettings, Status, TmpfsMount,
+    Ulimit,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -86,8 +93,10 @@ pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
+pub use events::{EventFilters, event_json, event_text};
 pub use exec::ExecRequest;
 pub use garbage::Collected;
+pub use health::HealthRequest;
 pub use history::HistoryRow;
 pub use image_filter::{ImageFilters, parse_time};
 pub use image_mounts::ImageMounted;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_container::LogDriver;
 use carrack_snapshot::Driver;
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
@@ -86,11 +87,13 @@ pub struct ContainerSettings {
     pub log_max_size: u64,
     /// How many rotated log files are kept, the current one included.
     pub log_max_files: u32,
+    /// Where a container's output goes that does not say.
+    pub log_driver: LogDriver,
 }
 
 impl Default for ContainerSettings {
     fn default() -> Self {
-        Self { pids_limit: 2048, log_max_size: 10 << 20, log_max_files: 3 }
+        Self { pids_limit: 2048, log_max_size: 10 << 20, log_max_files: 3, log_driver: LogDriver::JsonFile }
     }
 }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use carrack_container::attach::{Client, Ended, Streams};
-use carrack_container::{ContainerId, Status};
+use carrack_container::{ContainerId, LogDriver, Status, StopRequest};
 
 use crate::error::OperationContext;
-use crate::stage::Task;
 use crate::{Engine, Error, Result};
 
 /// A caller's connection with a program in a container.
@@ -15,11 +14,17 @@ pub struct Session<'a> {
     client: Client,
     /// The container, where signals of the caller go.
     container: ContainerId,
+    passes_streams: bool,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(engine: &'a Engine, client: Client, container: ContainerId) -> Self {
-        Self { engine, client, container }
+        Self { engine, client, container, passes_streams: false }
+    }
+
+    /// Whether the program has the caller's own streams, so that there is nothing to relay.
+    pub fn passes_streams(&self) -> bool {
+        self.passes_streams
     }
 
     /// The connection, for relaying standard streams.
@@ -72,14 +77,18 @@ impl Engine {
     /// Stops the container if it runs, and starts it.
     pub fn restart(&self, text: &str, timeout: Option<Duration>) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.stop_container(&container, timeout).operation("restart", text)?;
-        self.start(&container.record.id).map(drop)
+        self.stop_requested(&container, timeout, StopRequest::User).operation("restart", text)?;
+        self.start(&container.record.id)?;
+        self.container_event(&container.record, "restart", &[]);
+        Ok(())
     }
 
     fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
-        let client = self.start_stage(Task::Monitor(id.clone()), &format!("monitor {}", id.short()))?;
+        let record = self.containers.get(id)?.record;
+        let passes_streams = record.host.lifecycle.log.driver == LogDriver::Passthrough;
+        let client = self.start_monitor_stage(id, passes_streams)?;
         wait_started(&client)?;
-        Ok(Session::new(self, client, id.clone()))
+        Ok(Session { passes_streams, ..Session::new(self, client, id.clone()) })
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod atomic;
 mod error;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod rooted;

@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -74,6 +74,12 @@ const GROUPS: [Group; 7] = [
         about: "Manage the build cache",
         entries: builder_group,
         augment: |command| with_entries(command, builder_group()),
+    },
+    Group {
+        name: "healthcheck",
+        about: "Check the health of containers",
+        entries: healthcheck_group,
+        augment: |command| with_entries(command, healthcheck_group()),
     },
     Group {
         name: "manifest",
@@ -135,6 +141,10 @@ fn builder_group() -> Vec<Entry> {
     vec![commands::BUILDER_PRUNE, find("build")]
 }
 
+fn healthcheck_group() -> Vec<Entry> {
+    commands::HEALTHCHECK.to_vec()
+}
+
 fn manifest_group() -> Vec<Entry> {
     commands::MANIFEST.to_vec()
 }
@@ -148,7 +158,7 @@ fn registry_group() -> Vec<Entry> {
 }
 
 fn system_group() -> Vec<Entry> {
-    commands::SYSTEM.to_vec()
+    commands::SYSTEM.iter().copied().chain([find("events")]).collect()
 }
 
 /// The whole command line, for help, completion and manual pages.

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, ContainerName};
 
+mod lifecycle;
 mod mounts;
 mod network;
 mod resources;
 mod security;
 
+pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy};
 pub use mounts::{Bind, MountSettings, TmpfsMount};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{Resources, Ulimit};
@@ -85,6 +87,8 @@ pub struct HostSettings {
     pub mounts: MountSettings,
     /// What its processes may do.
     pub security: SecuritySettings,
+    /// Restarts, health checks, and where its output goes.
+    pub lifecycle: LifecycleSettings,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.

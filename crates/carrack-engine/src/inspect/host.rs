@@ -5,6 +5,7 @@ use carrack_container::{
 };
 use serde_json::{Map, Value, json};
 
+use super::lifecycle;
 use super::network::{bindings_json, network_text};
 use crate::settings::ContainerSettings;
 
@@ -15,6 +16,7 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         mounts(&host.mounts),
         network(&host.network),
         security(&host.security),
+        lifecycle::lifecycle_json(&host.lifecycle),
         json!({
             "AutoRemove": host.auto_remove,
             "GroupAdd": host.group_add,

@@ -9,6 +9,7 @@ use crate::{Engine, Result};
 
 mod host;
 mod image;
+mod lifecycle;
 mod network;
 
 pub use network::network_text;
@@ -34,34 +35,42 @@ impl Engine {
         self.recover()?;
         let container = self.containers.find(text)?;
         let attachment = self.attachment(&container.record.id)?;
-        Ok(self.container_json(&container, attachment.as_ref()))
+        self.container_json(&container, attachment.as_ref())
     }
 
-    fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
+    fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Result<Value> {
         let Container { record, state } = container;
         let folder = self.containers.folder(&record.id);
         let in_folder = |name: &str| folder.join(name).display().to_string();
         let mut argv = record.program.entrypoint.iter().chain(&record.program.command);
-        json!({
+        Ok(json!({
             "Id": record.id.as_str(),
             "Created": record.created.to_string(),
             "Path": argv.next(),
             "Args": argv.collect::<Vec<_>>(),
-            "State": state_json(state),
+            "State": self.state_json(container)?,
             "Image": record.image_id.to_string(),
             "ResolvConfPath": in_folder("resolv.conf"),
             "HostnamePath": in_folder("hostname"),
             "HostsPath": in_folder("hosts"),
-            "LogPath": self.containers.log_path(&record.id).display().to_string(),
+            "LogPath": self.log_file(record).map_or_else(String::new, |path| path.display().to_string()),
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": state.restart_count,
             "Driver": self.driver.driver.name(),
             "Platform": "linux",
             "HostConfig": host::host_json(&record.host, &self.environment.settings.containers),
             "Mounts": mounts_json(&record.host.mounts),
             "Config": container_config_json(record),
             "NetworkSettings": network::network_json(&record.host.network.mode, attachment),
-        })
+        }))
+    }
+
+    fn state_json(&self, container: &Container) -> Result<Value> {
+        let mut value = state_json(&container.state);
+        if let Some(health) = container.state.health {
+            value["Health"] = lifecycle::health_json(health, &self.checks(&container.record.id)?);
+        }
+        Ok(value)
     }
 }
 
@@ -70,9 +79,9 @@ fn state_json(state: &ContainerState) -> Value {
         |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
     json!({
         "Status": status_text(state.status),
-        "Running": state.status == Status::Running,
+        "Running": matches!(state.status, Status::Running | Status::Restarting),
         "Paused": false,
-        "Restarting": false,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.init.as_ref().filter(|_| state.status == Status::Running).map_or(0, |init| init.pid),
@@ -88,6 +97,7 @@ pub fn status_text(status: Status) -> &'static str {
     match status {
         Status::Created | Status::Creating => "created",
         Status::Running => "running",
+        Status::Restarting => "restarting",
         Status::Exited => "exited",
         Status::Removing => "removing",
     }
@@ -112,6 +122,7 @@ fn container_config_json(record: &ContainerRecord) -> Value {
         "Labels": record.labels,
         "StopSignal": record.program.stop_signal.as_deref().unwrap_or("SIGTERM"),
         "StopTimeout": record.program.stop_timeout_seconds,
+        "Healthcheck": record.host.lifecycle.health.as_ref().map(lifecycle::check_json),
     })
 }
 

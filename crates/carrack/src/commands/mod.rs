@@ -9,8 +9,10 @@ mod container_flags;
 mod container_prune;
 mod copy;
 mod create;
+mod events;
 mod exec;
 mod export;
+mod healthcheck;
 mod history;
 mod image_exists;
 mod image_log;
@@ -47,6 +49,7 @@ mod stop;
 mod system_check;
 mod system_df;
 mod system_prune;
+mod system_start;
 mod tag;
 mod unpack;
 mod untag;
@@ -79,6 +82,7 @@ pub const ALL: &[Entry] = &[
         copy::EXAMPLES,
     ),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
+    entry::<events::Events>("events", "Show what happens to containers and images", events::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
     entry::<export::Export>("export", "Write the files of a container as a tar", export::EXAMPLES),
     entry::<history::History>("history", "Show how each layer of an image came to be", history::EXAMPLES),
@@ -144,7 +148,12 @@ pub const SYSTEM: &[Entry] = &[
     ),
     entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
     entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+    entry::<system_start::Start>("start", "Start the containers that are to run with the host", ""),
+    entry::<system_start::Stop>("stop", "Stop all containers, as the host goes down", ""),
 ];
+/// `carrack healthcheck run`
+pub const HEALTHCHECK: [Entry; 1] =
+    [entry::<healthcheck::Run>("run", "Check the health of a running container now", healthcheck::EXAMPLES)];
 /// `carrack image mount`
 const IMAGE_MOUNT: Entry =
     entry::<image_mount::Mount>("mount", "Mount images read only", image_mount::EXAMPLES);

@@ -1,6 +1,6 @@
 //! `carrack ps`
 
-use carrack_engine::{Container, Status, network_text, port_text, status_text};
+use carrack_engine::{Container, HealthStatus, Status, network_text, port_text, status_text};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Command;
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Columns, print_line, print_list};
+use crate::output::{Columns, print, print_list};
 use crate::units;
 
 pub const EXAMPLES: &str = "Examples:
@@ -57,10 +57,12 @@ impl Command for Ps {
         match self.last.or(self.latest.then_some(1)) {
             Some(last) => containers.truncate(last),
             None if self.all => {}
-            None => containers.retain(|container| container.state.status == Status::Running),
+            None => containers
+                .retain(|container| matches!(container.state.status, Status::Running | Status::Restarting)),
         }
         if self.quiet {
-            return containers.iter().try_for_each(|container| print_line(self.id(container))).map(|()| 0);
+            let ids: String = containers.iter().map(|container| self.id(container) + "\n").collect();
+            return print(ids).map(|()| 0);
         }
         let mut rows = Vec::with_capacity(containers.len());
         for container in &containers {
@@ -117,7 +119,20 @@ fn status(container: &Container) -> String {
     let state = &container.state;
     let since = |then: Timestamp| units::format_duration(Timestamp::now().as_second() - then.as_second());
     match state.status {
-        Status::Running => format!("Up {}", state.started_at.map_or_else(String::new, since)),
+        Status::Running => {
+            let health = match state.health.map(|health| health.status) {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", state.started_at.map_or_else(String::new, since))
+        }
+        Status::Restarting => {
+            let ago =
+                state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));
+            format!("Restarting ({}){ago}", state.exit_code.unwrap_or(0))
+        }
         Status::Exited => {
             let ago =
                 state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));

@@ -12,6 +12,7 @@ use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 
+mod lifecycle;
 mod mounts;
 mod network;
 mod resources;
@@ -19,6 +20,7 @@ mod security;
 
 pub use network::network;
 
+use lifecycle::LifecycleFlags;
 use mounts::MountFlags;
 use network::NetworkFlags;
 use resources::ResourceFlags;
@@ -92,6 +94,8 @@ pub struct ContainerFlags {
     #[command(flatten)]
     security: SecurityFlags,
     #[command(flatten)]
+    lifecycle: LifecycleFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
     /// Which image of an index, as in linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
@@ -162,6 +166,8 @@ impl ContainerFlags {
             stdin_once: self.interactive && foreground,
             stop_signal: self.stop_signal,
             stop_timeout_seconds: self.stop_timeout,
+            health: self.lifecycle.health(),
+            log_driver: self.lifecycle.log_driver(),
             host,
         })
     }
@@ -172,6 +178,7 @@ impl ContainerFlags {
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
             security: self.security.settings(),
+            lifecycle: self.lifecycle.settings()?,
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
             group_add: self.group_add.clone(),
             init: self.init,
