@@ -13,11 +13,16 @@ mod kit;
 
 mod commit;
 mod crash;
+mod events;
 mod flags;
+mod health;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod log_drivers;
+mod monitor_memory;
 mod network;
+mod restarts;
 mod upkeep;
 
 /// A script that runs until it is asked to end, and then ends with 7.
