@@ -34,10 +34,11 @@ lint:             ## formatting, clippy, licences and sources of dependencies
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo deny --locked check bans licenses sources
 
-install: build    ## into $(DESTDIR)/usr/local, with man pages and completions
+install: build    ## into $(DESTDIR)/usr/local, with man pages, completions and the systemd unit
 	install -Dm755 $(CARRACK) $(DESTDIR)/usr/local/bin/carrack
 	$(CARRACK) completion bash | install -Dm644 /dev/stdin $(DESTDIR)/usr/local/share/bash-completion/completions/carrack
 	$(CARRACK) manual $(DESTDIR)/usr/local/share/man/man1
+	install -Dm644 contrib/systemd/carrack.service $(DESTDIR)/usr/local/lib/systemd/system/carrack.service
 
 clean:
 	cargo clean

@@ -20,6 +20,8 @@
 //!     lock                               flock: held by whoever changes the container
 //!     state.json                         the state
 //!     attach                             socket of the monitor, while one runs
+//!     health.json                        what the last health checks said
+//!   events, events.1                     what happened to containers and images, newest first
 //! <root>/volumes/<name>/                 0700
 //!     volume.json                        what was asked for
 //!     _data/                             the content
@@ -32,6 +34,8 @@
 
 pub mod attach;
 mod error;
+pub mod events;
+pub mod health;
 mod id;
 pub mod log;
 pub mod monitor;
@@ -52,11 +56,11 @@ pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
     Bind, CgroupMode, ContainerNetwork, ContainerRecord, DeviceMapping, DeviceRate, DeviceRequest,
-    DeviceSettings, DeviceWeight, HostSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
-    MountSource, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources, SecuritySettings,
-    TmpfsMount, Ulimit,
+    DeviceSettings, DeviceWeight, HealthCheck, HostSettings, LifecycleSettings, LogDriver, LogSettings,
+    MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding,
+    Program, Protocol, Relabel, Resources, RestartPolicy, SecuritySettings, TmpfsMount, Ulimit,
 };
 pub use scan::Scan;
-pub use state::{ContainerState, Effect, Exit, Status};
+pub use state::{ContainerState, Effect, Exit, Status, StopRequest};
 pub use store::{Container, ContainerStore, Locked};
 pub use volumes::{Volume, VolumeName, VolumeRecord, VolumeStore};

@@ -1,5 +1,6 @@
 //! Reading the small files of a container in three system calls, as `ps` reads hundreds of them.
 
+use std::mem::MaybeUninit;
 use std::path::Path;
 
 use carrack_sys::IoContext;
@@ -9,7 +10,8 @@ use rustix::io::{Errno, read as read_some};
 
 use crate::Result;
 
-/// Most records and states are smaller.
+/// Most records and states are smaller. They are read into the stack: to allocate and free as much for each of
+/// hundreds of files takes longer than to copy the few bytes that they have.
 const USUAL_BYTES: usize = 8 * 1024;
 
 /// The whole content of a file that is replaced but never changed, or that the kernel makes up; `None` when it does
@@ -20,7 +22,16 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Ok(Err(error).during("open", path)?),
     };
-    let mut content = Vec::with_capacity(USUAL_BYTES);
+    let mut usual = [MaybeUninit::uninit(); USUAL_BYTES];
+    let mut content = loop {
+        match read_some(&file, &mut usual[..]) {
+            Ok((bytes, rest)) if !rest.is_empty() => return Ok(Some(bytes.to_vec())),
+            Ok((bytes, _)) => break bytes.to_vec(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Ok(Err(error).during("read", path)?),
+        }
+    };
+    content.reserve(USUAL_BYTES);
     loop {
         match read_some(&file, spare_capacity(&mut content)) {
             // A read that leaves room has met the end.

@@ -6,8 +6,9 @@
 //! ```text
 //!            start               run               exit
 //! created ----------> creating ----------> running -----> exited
-//!    ^  ^               |                                   |
-//!    |  +---- fail -----+             start: exited -> creating
+//!    ^  ^               |  ^                 |              ^ |
+//!    |  +---- fail -----+  |                 |              | start: exited -> creating
+//!    |                     +-- restart -- restarting --stop-+
 //!    |
 //! running -- pause --> paused -- unpause --> running, and paused -- exit --> exited
 //!
@@ -21,6 +22,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::{Error, ProcessId, Result};
 
 /// The exit code of a container that nobody saw exit.
@@ -39,6 +41,8 @@ pub enum Status {
     Running,
     /// Its program is there and stands still.
     Paused,
+    /// Its program has ended, and its monitor waits to start it again.
+    Restarting,
     /// Its program has ended.
     Exited,
     /// It is being removed.
@@ -48,7 +52,7 @@ pub enum Status {
 impl Status {
     /// Whether a monitor stays with the container.
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Creating | Self::Running | Self::Paused)
+        matches!(self, Self::Creating | Self::Running | Self::Paused | Self::Restarting)
     }
 
     /// Whether the program is there, at work or paused.
@@ -64,6 +68,7 @@ impl fmt::Display for Status {
             Self::Creating => "creating",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
         })
@@ -88,6 +93,16 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+}
+
+/// Who has asked a container to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopRequest {
+    /// A user: its restart policy leaves it alone.
+    User,
+    /// Whoever shuts the host down: it is started again with the host.
+    Host,
 }
 
 /// Something outside the store that a start makes and an end undoes.
@@ -133,6 +148,12 @@ pub struct ContainerState {
     pub error: Option<String>,
     /// Whether nobody saw its end: the monitor was killed or the host went down.
     pub lost: bool,
+    /// How often its restart policy has started it since a user did.
+    pub restart_count: u32,
+    /// Who has asked it to end since it was started, if anybody has: then its monitor does not start it again.
+    pub stop_requested: Option<StopRequest>,
+    /// What its health checks say, where it has any.
+    pub health: Option<Health>,
     /// What is to be undone, oldest first.
     pub effects: Vec<Effect>,
 }
@@ -183,6 +204,38 @@ impl ContainerState {
     pub fn unpause(&mut self) -> Result<()> {
         self.expect("unpause", &[Status::Paused])?;
         self.status = Status::Running;
+        Ok(())
+    }
+
+    /// The program has ended, and its restart policy wants it to run again: the monitor stays.
+    pub fn await_restart(&mut self, exit: Exit, oom_killed: bool) -> Result<()> {
+        let monitor = self.monitor.clone();
+        self.exit(exit, oom_killed)?;
+        (self.status, self.monitor) = (Status::Restarting, monitor);
+        Ok(())
+    }
+
+    /// The monitor starts the program once more.
+    pub fn restart(&mut self) -> Result<()> {
+        self.expect("restart", &[Status::Restarting])?;
+        self.status = Status::Creating;
+        self.restart_count += 1;
+        self.health = None;
+        Ok(())
+    }
+
+    /// The restart is not wanted any more.
+    pub fn stay_stopped(&mut self) -> Result<()> {
+        self.expect("leave", &[Status::Restarting])?;
+        (self.status, self.monitor) = (Status::Exited, None);
+        Ok(())
+    }
+
+    /// The start by the restart policy failed; unlike after [`fail`](Self::fail), the container has run before.
+    pub fn fail_restart(&mut self, error: String, exit_code: i32) -> Result<()> {
+        self.fail(error, exit_code)?;
+        self.status = Status::Exited;
+        self.finished_at = Some(Timestamp::now());
         Ok(())
     }
 
@@ -301,6 +354,24 @@ mod tests {
         state.unpause().unwrap();
         state.pause().unwrap();
         state.exit(Exit::Signal(9), false).unwrap();
+    }
+
+    #[test]
+    fn a_restart_keeps_its_monitor_and_counts() {
+        let mut state = ContainerState::default();
+        state.start(here()).unwrap();
+        state.run(here()).unwrap();
+        state.await_restart(Exit::Code(3), false).unwrap();
+        assert_eq!((state.status, state.exit_code), (Status::Restarting, Some(3)));
+        assert_eq!(state.clone().observed(), state, "its monitor is alive");
+        state.restart().unwrap();
+        state.run(here()).unwrap();
+        assert_eq!(state.restart_count, 1);
+        state.await_restart(Exit::Code(0), false).unwrap();
+        assert!(state.clone().remove().is_err());
+        state.stay_stopped().unwrap();
+        state.start(here()).unwrap();
+        assert_eq!(state.restart_count, 0, "a user has started it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, atomic};
 use serde::de::DeserializeOwned;
 
+use crate::health::CheckLog;
 use crate::names::Names;
 use crate::watch::Watch;
 use crate::{
@@ -238,6 +239,16 @@ impl ContainerStore {
         self.folder(id).join("container.log")
     }
 
+    /// What the last health checks of the container's last start said.
+    pub fn checks(&self, id: &ContainerId) -> Result<CheckLog> {
+        let path = self.checks_path(id);
+        small_file::read(&path)?.map_or_else(|| Ok(CheckLog::default()), |bytes| parse(&path, &bytes))
+    }
+
+    fn checks_path(&self, id: &ContainerId) -> PathBuf {
+        self.run_folder(id).join("health.json")
+    }
+
     fn lock_path(&self, id: &ContainerId) -> PathBuf {
         self.run_folder(id).join("lock")
     }
@@ -377,6 +388,11 @@ impl Locked<'_> {
         (record.id, record.name) = (id, name);
         self.store.write_record(&record)?;
         Ok(record)
+    }
+
+    /// Keeps what health checks said, in place of what was kept before.
+    pub fn write_checks(&self, checks: &CheckLog) -> Result<()> {
+        write_json(&self.store.checks_path(&self.id), checks, Durability::Volatile)
     }
 
     /// Gives the container another name. After a crash it has the old or the new one.

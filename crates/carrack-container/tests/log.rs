@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use carrack_container::Error;
-use carrack_container::log::{LogWriter, Rotation, Selection, Stream, read};
+use carrack_container::log::{LogFormat, LogWriter, Rotation, Selection, Stream, read};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ fn place() -> Place {
 
 impl Place {
     fn writer(&self, max_bytes: u64, max_files: u32) -> LogWriter {
-        LogWriter::open(&self.path, Rotation { max_bytes, max_files }).unwrap()
+        LogWriter::open(&self.path, Rotation { max_bytes, max_files }, &LogFormat::default()).unwrap()
     }
 
     fn texts(&self, selection: &Selection) -> Vec<String> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use carrack_container::attach::{
     Client, DetachKeys, Ended, Event, Listener, Peer, Relay, Request, Signals, Streams, pair,
 };
-use carrack_container::log::{LogWriter, Rotation, Selection, Stream, read};
+use carrack_container::log::{LogFormat, LogSink, LogWriter, Rotation, Selection, Stream, read};
 use carrack_container::monitor::{self, DRAIN_BYTES, Finished, Monitor};
 use carrack_container::{Exit, Result};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -92,7 +92,10 @@ fn run(mut shell: Shell, options: Options) -> Run {
         init: shell.pidfd.try_clone().unwrap(),
         stdio: shell.stdio.take().unwrap(),
         stdin_once: options.stdin_once,
-        log: Some(LogWriter::open(&folder.path().join("log"), options.rotation).unwrap()),
+        log: Some(LogSink::File(
+            LogWriter::open(&folder.path().join("log"), options.rotation, &LogFormat::default()).unwrap(),
+        )),
+        chore: None,
         listener: Some(Listener::bind(folder.path()).unwrap()),
         foreground: options.foreground.map(|socket| Peer::from_inherited(socket).unwrap()),
         ends_with_client: false,

@@ -65,6 +65,7 @@ impl Engine {
     pub fn commit(&self, request: &CommitRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let committed = self.commit_container(request, observer);
         let record = self.clear_after_refusal(committed).operation("commit container", &request.container)?;
+        self.record_event("create", &record);
         self.enforce_size_cap(&[record.id()], observer)?;
         Ok(record)
     }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, Program};
+use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, Program};
 use carrack_image::Image;
 use carrack_oci::ContainerConfig;
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
+use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
+use crate::restart::refuse_with_removal;
 use crate::{Engine, Error, Result, limits};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
@@ -52,6 +54,10 @@ pub struct ContainerRequest {
     pub stop_signal: Option<String>,
     /// Seconds before `stop` kills.
     pub stop_timeout_seconds: Option<u32>,
+    /// What the user says about health checks.
+    pub health: HealthRequest,
+    /// Where its output goes; `None` is as the settings say.
+    pub log_driver: Option<LogDriver>,
     /// What the host grants, limits and shares.
     pub host: HostSettings,
 }
@@ -81,6 +87,9 @@ impl Engine {
             host: with_exposed(request.host, &image.config.config),
             id: id.clone(),
         };
+        let lifecycle = &mut record.host.lifecycle;
+        lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
+        lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.prepare_on(&key, &image)?;
@@ -103,11 +112,14 @@ impl Engine {
         }
         created?;
         self.images.touch(&found.record);
+        self.container_event(&record, "create", &[]);
         Ok(id)
     }
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
+        refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
+        self.check_log(record)?;
         limits::check(&host.resources)?;
         self.check_network(&host.network)?;
         let program = &record.program;

@@ -41,9 +41,9 @@ pub struct ExecRequest {
 /// What the exec stage is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExecTask {
-    container: ContainerId,
-    program: Program,
-    privileged: bool,
+    pub container: ContainerId,
+    pub program: Program,
+    pub privileged: bool,
 }
 
 impl Engine {
@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// Joins the container and starts the program in it.
-    fn join(&self, task: &ExecTask) -> Result<RunningSandbox> {
+    pub(crate) fn join(&self, task: &ExecTask) -> Result<RunningSandbox> {
         let Container { record, state } = self.containers.get(&task.container)?;
         let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
         let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;

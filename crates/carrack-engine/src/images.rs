@@ -64,7 +64,9 @@ impl Engine {
         }
         let found = self.images.find(source).operation("tag", source)?;
         let record = ImageRecord { reference: Some(reference.or_latest()), ..found.record };
-        Ok(self.images.put(&record)?)
+        self.images.put(&record)?;
+        self.record_event("tag", &record);
+        Ok(())
     }
 
     /// Takes names from the image that `name` names: those in `targets`, or all; the image stays.
@@ -83,6 +85,7 @@ impl Engine {
             if let Some(reference) = &record.reference {
                 untagged.push(reference.familiar());
                 self.untag_record(&record)?;
+                self.record_event("untag", &record);
             }
         }
         Ok(untagged)
@@ -90,7 +93,7 @@ impl Engine {
 
     /// Removes what `name` names, then deletes what nothing names any more.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
-        let removed = self.remove_records(name, force).operation("remove image", name)?;
+        let removed = self.remove_and_tell(name, force)?;
         self.collect_garbage()?;
         Ok(removed)
     }
@@ -104,12 +107,24 @@ impl Engine {
         report: &mut dyn FnMut(Result<Vec<Removed>>),
     ) -> Result<Collected> {
         for name in names {
-            report(self.remove_records(name, options.force).operation("remove image", name));
+            report(self.remove_and_tell(name, options.force));
         }
         match options.no_prune {
             true => Ok(Collected::default()),
             false => self.collect_garbage(),
         }
+    }
+
+    fn remove_and_tell(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let id = self.images.find(name).map(|found| found.record.id().to_string());
+        let removed = self.remove_records(name, force).operation("remove image", name)?;
+        for removed in &removed {
+            match removed {
+                Removed::Untagged(name) => self.image_event("untag", id.as_deref().unwrap_or(name), name),
+                Removed::Deleted(id) => self.image_event("delete", id, id),
+            }
+        }
+        Ok(removed)
     }
 
     /// Removes a name; the image itself goes with its last name, unless the log of another name has it: then it stays

@@ -36,6 +36,7 @@ impl Engine {
     ) -> Result<ImageRecord> {
         let imported = self.import_tar(source, options, observer);
         let record = self.clear_after_refusal(imported).operation("import", origin)?;
+        self.record_event("import", &record);
         self.enforce_size_cap(&[record.id()], observer)?;
         Ok(record)
     }

@@ -17,11 +17,13 @@ mod download;
 mod engine;
 mod error;
 mod event;
+mod events;
 mod exec;
 mod export;
 mod fetch;
 mod freeze;
 mod garbage;
+mod health;
 mod history;
 mod host_files;
 mod image_filter;
@@ -36,6 +38,7 @@ mod layers;
 mod leftovers;
 mod limits;
 mod load;
+mod log_driver;
 mod login;
 mod logs;
 mod manifest_lists;
@@ -56,6 +59,7 @@ mod relabel;
 mod remove;
 mod rename;
 mod repair;
+mod restart;
 mod run_step;
 mod sandbox;
 mod save;
@@ -84,12 +88,14 @@ mod wait;
 
 pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
+pub use carrack_container::events::{EventSpan, LifeEvent};
+pub use carrack_container::health::HealthStatus;
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
-    DeviceSettings, DeviceWeight, HostSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
-    MountSource, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, SecuritySettings, Status,
-    TmpfsMount, Ulimit, Volume,
+    DeviceSettings, DeviceWeight, HostSettings, LifecycleSettings, LogDriver, LogSettings, MountDepth,
+    MountOrigin, MountPoint, MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Relabel,
+    Resources, RestartPolicy, SecuritySettings, Status, TmpfsMount, Ulimit, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -110,8 +116,10 @@ pub use create::ContainerRequest;
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};
+pub use events::{EventFilters, event_json, event_text};
 pub use exec::ExecRequest;
 pub use garbage::Collected;
+pub use health::HealthRequest;
 pub use history::HistoryRow;
 pub use image_filter::{ImageFilters, parse_time};
 pub use image_mounts::ImageMounted;

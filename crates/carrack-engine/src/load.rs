@@ -45,7 +45,8 @@ impl Engine {
             LoadInput::Stream(_) => "standard input".to_owned(),
         };
         let loaded = self.load_all(input, &name, platform, observer);
-        let loaded = self.clear_after_refusal(loaded).operation("load", name)?;
+        let loaded = self.clear_after_refusal(loaded).operation("load", &name)?;
+        loaded.iter().for_each(|image| self.image_event("load", image.id.as_str(), &name));
         self.enforce_size_cap(&loaded.iter().map(|image| &image.id).collect::<Vec<_>>(), observer)?;
         Ok(loaded)
     }

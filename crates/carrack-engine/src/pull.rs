@@ -45,6 +45,7 @@ impl Engine {
         let pulled =
             Origin::open(self, location).and_then(|origin| self.pull_image(&origin, platform, observer));
         let pulled = self.clear_after_refusal(pulled).operation("pull", location)?;
+        self.record_event("pull", &pulled.record);
         self.enforce_size_cap(&[pulled.record.id()], observer)?;
         Ok(pulled)
     }

@@ -68,7 +68,9 @@ impl Engine {
         options: &PushOptions,
         observer: Observer<'_>,
     ) -> Result<Digest> {
-        self.push_found(name, destination, options, observer).operation("push", name)
+        let digest = self.push_found(name, destination, options, observer).operation("push", name)?;
+        self.image_event("push", &digest.to_string(), &destination.to_string());
+        Ok(digest)
     }
 
     pub(crate) fn push_found(

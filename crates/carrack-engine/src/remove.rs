@@ -46,9 +46,8 @@ impl Engine {
         &self,
         is_meant: &dyn Fn(&Container) -> bool,
     ) -> Result<Vec<ContainerId>> {
-        self.recover()?;
         let mut removed = Vec::new();
-        for container in self.containers.list()? {
+        for container in self.recover()? {
             if container.state.status.is_active() || !is_meant(&container) {
                 continue;
             }
@@ -91,6 +90,7 @@ impl Engine {
             self.undo(effect)?;
         }
         locked.delete()?;
+        self.container_event(&container.record, "destroy", &[]);
         self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.
         match container.record.host.auto_remove {
@@ -99,12 +99,16 @@ impl Engine {
         }
     }
 
-    /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot.
-    pub(crate) fn recover(&self) -> Result<()> {
-        for container in self.containers.list()? {
-            self.thaw_abandoned(&container)?;
+    /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot. Returns all
+    /// containers, newest first.
+    pub(crate) fn recover(&self) -> Result<Vec<Container>> {
+        let mut containers = self.containers.list()?;
+        let mut changed = false;
+        for container in &containers {
+            self.thaw_abandoned(container)?;
             let is_lost = container.state.lost || container.state.status == Status::Created;
             if is_lost && !container.state.effects.is_empty() {
+                changed = true;
                 match self.recover_container(&container.record.id) {
                     // Another command has removed it meanwhile.
                     Err(error) if error.is_no_such_container() => {}
@@ -112,7 +116,10 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+        if changed {
+            containers = self.containers.list()?;
+        }
+        Ok(containers)
     }
 
     fn recover_container(&self, id: &ContainerId) -> Result<()> {
@@ -125,10 +132,13 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        locked.update(|state| {
+        let state = locked.update(|state| {
             state.effects.clear();
             Ok(())
         })?;
+        if state.lost {
+            self.end_events(&container.record, &state);
+        }
         match container.record.host.auto_remove {
             true => {
                 drop(locked);

@@ -140,6 +140,7 @@ impl Engine {
             program: &task.program,
             host: &task.host,
             folder: &folder,
+            passed: None,
             extra_binds: task.write_files(&folder)?,
         };
         let started = self.make_sandbox(plan, &mut announce).and_then(|sandbox| sandbox.start());

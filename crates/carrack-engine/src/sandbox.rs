@@ -35,6 +35,8 @@ pub(crate) struct SandboxPlan<'a> {
     pub folder: &'a Path,
     /// Mounts beside those of `host`.
     pub extra_binds: Vec<Bind>,
+    /// Standard input, output and error of whoever starts it, where the program is to have them itself.
+    pub passed: Option<[OwnedFd; 3]>,
 }
 
 /// A sandbox whose first process waits to become the program.
@@ -48,8 +50,14 @@ pub(crate) struct Sandbox {
 
 /// The ends of standard streams that stay outside.
 pub(crate) enum Streams {
-    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     Console,
+    /// None does.
+    Passed,
 }
 
 /// A sandbox whose program runs.
@@ -90,7 +98,10 @@ impl Engine {
         let spec = spec::container_spec(&input)?;
         refuse_hooks(&spec)?;
         let cgroup = make_cgroup(plan.id, plan.host, &spec, announce)?;
-        let (streams, stdio) = make_streams(plan.program)?;
+        let (streams, stdio) = match plan.passed {
+            Some(passed) => (Streams::Passed, passed_stdio(passed, plan.program)?),
+            None => make_streams(plan.program)?,
+        };
         let launch = Launch {
             spec: &spec,
             rootfs: plan.rootfs,
@@ -194,6 +205,7 @@ impl RunningSandbox {
             listener: None,
             foreground: None,
             ends_with_client: false,
+            chore: None,
         };
         Ok((monitor, self.running))
     }
@@ -204,6 +216,7 @@ impl Streams {
     pub(crate) fn of(self, running: &mut Running) -> Result<MonitorStdio> {
         match (self, running.console.take()) {
             (Self::Pipes { stdin, stdout, stderr }, _) => Ok(MonitorStdio::Pipes { stdin, stdout, stderr }),
+            (Self::Passed, _) => Ok(MonitorStdio::Passed),
             (Self::Console, Some(console)) => Ok(MonitorStdio::Console(console)),
             (Self::Console, None) => Err(Error::Stage("the terminal is missing".to_owned())),
         }
@@ -224,6 +237,13 @@ pub(crate) fn make_streams(program: &Program) -> Result<(Streams, Stdio)> {
     };
     let stdio = Stdio::Streams { stdin: container_stdin, stdout: container_stdout, stderr: container_stderr };
     Ok((Streams::Pipes { stdin, stdout, stderr }, stdio))
+}
+
+/// The caller's own streams; its input only where the program is to have input.
+fn passed_stdio(passed: [OwnedFd; 3], program: &Program) -> Result<Stdio> {
+    let [stdin, stdout, stderr] = passed;
+    let stdin = if program.open_stdin { stdin } else { null()? };
+    Ok(Stdio::Streams { stdin, stdout, stderr })
 }
 
 fn null() -> Result<OwnedFd> {

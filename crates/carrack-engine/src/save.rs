@@ -57,8 +57,12 @@ impl Engine {
     ///
     /// A file gets its name when it is complete, so that a crash leaves none.
     pub fn save(&self, request: SaveRequest, observer: Observer<'_>) -> Result<()> {
-        let names = request.images.join(", ");
-        self.save_all(request, observer).operation("save", names)
+        let names = request.images.clone();
+        self.save_all(request, observer).operation("save", names.join(", "))?;
+        for name in &names {
+            self.record_event("save", &self.images.find(name)?.record);
+        }
+        Ok(())
     }
 
     fn save_all(&self, request: SaveRequest, observer: Observer<'_>) -> Result<()> {

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_container::LogDriver;
 use carrack_snapshot::Driver;
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,8 @@ pub struct ContainerSettings {
     pub log_max_files: u32,
     /// Folders of CDI files, which say what a device needs; what is in a later one wins.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Where a container's output goes that does not say.
+    pub log_driver: LogDriver,
 }
 
 impl Default for ContainerSettings {
@@ -97,6 +100,7 @@ impl Default for ContainerSettings {
             log_max_size: 10 << 20,
             log_max_files: 3,
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+            log_driver: LogDriver::JsonFile,
         }
     }
 }

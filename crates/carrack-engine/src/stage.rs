@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use carrack_container::ContainerId;
 use carrack_container::attach::{self, Client, Event, Peer};
@@ -34,6 +34,8 @@ pub(crate) enum Task {
     Exec(Box<ExecTask>),
     /// Run one step of a build.
     Step(Box<StepTask>),
+    /// Check the health of a running container once.
+    Health(ContainerId),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,18 +47,38 @@ struct Handover {
 impl Engine {
     /// Starts a stage; `title` is shown in the list of processes.
     pub(crate) fn start_stage(&self, task: Task, title: &str) -> Result<Client> {
-        let outlives_command = matches!(task, Task::Monitor(_));
         let (client, peer) = attach::pair()?;
-        let handover = Handover { environment: self.environment.clone(), task };
-        let program = carrack_runtime::executable::read_only()?;
-        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-        command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
-        command.stdin(peer).stdout(memory_file(&handover)?);
-        // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
-        command.stderr(if outlives_command { Stdio::null() } else { Stdio::inherit() });
-        command.spawn().during("start", format!("the stage {title}"))?;
+        spawn(&self.environment, task, title, peer, Stdio::inherit())?;
         Ok(client)
     }
+
+    /// Starts the monitor of a container, which gets the streams of this process where the container is to have them.
+    pub(crate) fn start_monitor_stage(&self, id: &ContainerId, passes_streams: bool) -> Result<Client> {
+        let (client, peer) = attach::pair()?;
+        if passes_streams {
+            let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+            client.pass_streams(streams)?;
+        }
+        let title = format!("monitor {}", id.short());
+        // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
+        spawn(&self.environment, Task::Monitor(id.clone()), &title, peer, Stdio::null())?;
+        Ok(client)
+    }
+}
+
+/// Starts a stage that nobody listens to; its exit code tells.
+pub(crate) fn spawn_background(environment: &Environment, task: Task, title: &str) -> Result<Child> {
+    let (_, peer) = attach::pair()?;
+    spawn(environment, task, title, peer, Stdio::null())
+}
+
+fn spawn(environment: &Environment, task: Task, title: &str, peer: OwnedFd, stderr: Stdio) -> Result<Child> {
+    let handover = Handover { environment: environment.clone(), task };
+    let program = carrack_runtime::executable::read_only()?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
+    command.stdin(peer).stdout(memory_file(&handover)?).stderr(stderr);
+    Ok(command.spawn().during("start", format!("the stage {title}"))?)
 }
 
 fn memory_file(handover: &Handover) -> Result<File> {
@@ -67,17 +89,29 @@ fn memory_file(handover: &Handover) -> Result<File> {
     Ok(file)
 }
 
-/// Runs the stage that this process is. Its exit code tells nothing; the report over the socket does.
+/// Runs the stage that this process is. The report over the socket tells what came of it, and of a health check the
+/// exit code too.
 pub fn run_stage() -> u8 {
     let Ok((peer, handover)) = receive() else { return 1 };
     // Out of the caller's session: its terminal must not signal, stop or hang up a container.
     let _ = rustix::process::setsid();
     let done = Engine::open(handover.environment).and_then(|engine| match handover.task {
-        Task::Monitor(id) => engine.supervise(&id, peer),
-        Task::Exec(task) => engine.exec_stage(*task, peer),
-        Task::Step(task) => engine.step_stage(*task, peer),
+        Task::Monitor(id) => {
+            forget_handover()?;
+            engine.supervise(&id, peer).map(|()| 0)
+        }
+        Task::Exec(task) => engine.exec_stage(*task, peer).map(|()| 0),
+        Task::Step(task) => engine.step_stage(*task, peer).map(|()| 0),
+        Task::Health(id) => engine.health_stage(&id, &peer),
     });
-    u8::from(done.is_err())
+    done.unwrap_or(1)
+}
+
+/// A monitor stays for long: it keeps neither the memory of its task nor the connection beyond its use.
+fn forget_handover() -> Result<()> {
+    let null = rustix::stdio::stderr();
+    rustix::stdio::dup2_stdin(null).during("close", "the standard input")?;
+    Ok(rustix::stdio::dup2_stdout(null).during("close", "the standard output")?)
 }
 
 fn receive() -> Result<(Peer, Handover)> {

@@ -1,10 +1,9 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
 use carrack_container::attach::{Client, Ended, Streams};
-use carrack_container::{ContainerId, Status};
+use carrack_container::{Container, ContainerId, LogDriver, Status, StopRequest};
 
 use crate::error::OperationContext;
-use crate::stage::Task;
 use crate::stop::StopWish;
 use crate::{Engine, Error, Result};
 
@@ -14,11 +13,17 @@ pub struct Session<'a> {
     client: Client,
     /// The container, where signals of the caller go.
     container: ContainerId,
+    passes_streams: bool,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(engine: &'a Engine, client: Client, container: ContainerId) -> Self {
-        Self { engine, client, container }
+        Self { engine, client, container, passes_streams: false }
+    }
+
+    /// Whether the program has the caller's own streams, so that there is nothing to relay.
+    pub fn passes_streams(&self) -> bool {
+        self.passes_streams
     }
 
     /// The connection, for relaying standard streams.
@@ -75,17 +80,21 @@ impl Engine {
     /// Stops the container if it runs, and starts it.
     pub fn restart(&self, text: &str, wish: &StopWish) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.stop_container(&container, wish).operation("restart", text)?;
-        self.start(&container.record.id).map(drop)
+        self.stop_requested(&container, wish, StopRequest::User).operation("restart", text)?;
+        self.start(&container.record.id)?;
+        self.container_event(&container.record, "restart", &[]);
+        Ok(())
     }
 
     fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
-        if self.containers.get(id)?.state.status == Status::Paused {
+        let Container { record, state } = self.containers.get(id)?;
+        if state.status == Status::Paused {
             return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
         }
-        let client = self.start_stage(Task::Monitor(id.clone()), &format!("monitor {}", id.short()))?;
+        let passes_streams = record.host.lifecycle.log.driver == LogDriver::Passthrough;
+        let client = self.start_monitor_stage(id, passes_streams)?;
         wait_started(&client)?;
-        Ok(Session::new(self, client, id.clone()))
+        Ok(Session { passes_streams, ..Session::new(self, client, id.clone()) })
     }
 }
 

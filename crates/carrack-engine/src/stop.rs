@@ -1,9 +1,11 @@
 //! Ending containers: kill, stop.
+//!
+//! Who asks for the end writes so into the state before anything else, so that a restart policy does not undo it.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use carrack_container::{Container, ContainerId, Status};
+use carrack_container::{Container, ContainerId, Status, StopRequest};
 use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 
@@ -12,6 +14,11 @@ use crate::{Engine, Error, Result, signal};
 
 /// Docker's default for `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a monitor may take to see the end of its program.
+const MONITOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start that is under way may take.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a user wants a container to be stopped; `None` is the container's own way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,15 +46,39 @@ impl Engine {
 
     /// Every container, newest first.
     pub fn list_containers(&self) -> Result<Vec<Container>> {
-        self.recover()?;
-        Ok(self.containers.list()?)
+        self.recover()
     }
 
     /// Sends `signal` to the container's first process.
     pub fn kill(&self, text: &str, signal: &str) -> Result<()> {
-        let signal = signal::parse(signal).operation("kill", text)?;
+        let number = signal::parse(signal).operation("kill", text)?;
         let container = self.containers.find(text)?;
-        self.signal(&container, signal).operation("kill", text)
+        self.kill_found(&container, number).operation("kill", text)
+    }
+
+    fn kill_found(&self, container: &Container, number: i32) -> Result<()> {
+        let stop = container.record.program.stop_signal.as_deref().unwrap_or("TERM");
+        if number == signal::KILL || signal::parse(stop).is_ok_and(|stop| stop == number) {
+            self.request_stop(container, StopRequest::User)?;
+        }
+        match container.state.status {
+            // There is nothing to kill; it will not come back.
+            Status::Restarting => drop(self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))?),
+            _ => self.signal(container, number)?,
+        }
+        self.container_event(&container.record, "kill", &[("signal", number.to_string())]);
+        Ok(())
+    }
+
+    /// Writes down that a running container is to end, and not to be started again by its policy.
+    fn request_stop(&self, container: &Container, request: StopRequest) -> Result<()> {
+        if container.state.status.is_active() {
+            self.containers.update(&container.record.id, |state| {
+                state.stop_requested = state.status.is_active().then_some(request).or(state.stop_requested);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn signal(&self, container: &Container, signal: i32) -> Result<()> {
@@ -79,13 +110,36 @@ impl Engine {
     /// Asks the container to end, and kills it after its timeout; one that does not run is stopped already.
     pub fn stop(&self, text: &str, wish: &StopWish) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.stop_container(&container, wish).operation("stop", text)
+        self.stop_requested(&container, wish, StopRequest::User).operation("stop", text)
     }
 
-    pub(crate) fn stop_container(&self, container: &Container, wish: &StopWish) -> Result<()> {
+    /// Stops a container for whoever has requested it.
+    pub(crate) fn stop_requested(
+        &self,
+        container: &Container,
+        wish: &StopWish,
+        request: StopRequest,
+    ) -> Result<()> {
         if !container.state.status.is_active() {
             return Ok(());
         }
+        self.request_stop(container, request)?;
+        let id = &container.record.id;
+        // One that is just being started can be asked once it runs.
+        let state =
+            match self.containers.wait(id, Some(START_TIMEOUT), |state| state.status != Status::Creating) {
+                Err(carrack_container::Error::NotFound { .. }) => return Ok(()),
+                state => state?,
+            };
+        match state.status {
+            Status::Restarting => drop(self.wait_until_ended(id, Some(MONITOR_TIMEOUT))?),
+            _ => self.end_running(&Container { state, ..container.clone() }, wish)?,
+        }
+        self.container_event(&container.record, "stop", &[]);
+        Ok(())
+    }
+
+    fn end_running(&self, container: &Container, wish: &StopWish) -> Result<()> {
         let program = &container.record.program;
         let signal = wish.signal.as_deref().or(program.stop_signal.as_deref());
         let signal = signal::parse(signal.unwrap_or("TERM"))?;
@@ -95,7 +149,11 @@ impl Engine {
             Patience::Limited(limit) => Some(limit),
             Patience::Unlimited => None,
         };
-        self.signal(container, signal)?;
+        match self.signal(container, signal) {
+            // It has ended by itself.
+            Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
+            result => result?,
+        }
         if self.wait_until_ended(&container.record.id, limit)? {
             return Ok(());
         }
@@ -104,10 +162,10 @@ impl Engine {
 
     /// Kills and waits until the container's monitor has seen it.
     pub(crate) fn kill_container(&self, container: &Container) -> Result<()> {
-        const MONITOR_TIMEOUT: Duration = Duration::from_secs(10);
+        self.request_stop(container, StopRequest::User)?;
         match self.signal(container, signal::KILL) {
-            // It has ended between the two signals.
-            Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
+            // It has ended between the two signals, or ends without one.
+            Err(_) if self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))? => return Ok(()),
             result => result?,
         }
         match self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))? {

@@ -1,20 +1,28 @@
-//! The monitor stage: starts a container, stays with it, and takes it down when it has ended.
+//! The monitor stage: starts a container, stays with it, takes it down when it has ended, and starts it again where its
+//! restart policy says so.
+//!
+//! Invariant: whatever ends the monitor, what is to be undone is in the container's state for the next command.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carrack_container::attach::{Event, Listener, Peer};
-use carrack_container::log::{LogWriter, Rotation};
+use carrack_container::health::{CheckLog, Health};
 use carrack_container::monitor::{Finished, Monitor};
-use carrack_container::{Container, ContainerId, ContainerRecord, Effect, ProcessId};
+use carrack_container::{
+    Container, ContainerId, ContainerRecord, ContainerState, Effect, LogDriver, ProcessId, Status,
+};
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::{Holds, Mount, SnapshotKey};
+use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
+use crate::restart::Backoff;
 use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
-use crate::{Engine, Result, limits, signal};
+use crate::{Engine, Error, Result, limits, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -29,39 +37,64 @@ struct Started {
     holds: Holds,
 }
 
-impl Engine {
-    /// Runs the container from start to end; `peer` is the command that wanted it.
-    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
-        match self.start_container(id) {
-            Ok(started) => {
-                peer.send(&Event::Started, REPORT_LIMIT);
-                self.stay(started, peer)
-            }
-            Err(error) => {
-                let code = i32::from(error.exit_code_of_run());
-                // Whatever fails while undoing is found and undone by the next command.
-                let _ = self.fail(id, &error.with_causes(), code);
-                report_failure(&peer, &error);
-                Err(error)
-            }
-        }
-    }
+fn copies(streams: &[OwnedFd; 3]) -> Result<[OwnedFd; 3]> {
+    let copy = |stream: &OwnedFd| stream.try_clone().during("duplicate", "a standard stream");
+    let [stdin, stdout, stderr] = streams;
+    Ok([copy(stdin)?, copy(stdout)?, copy(stderr)?])
+}
 
-    fn start_container(&self, id: &ContainerId) -> Result<Started> {
+impl Engine {
+    /// Runs the container from start to end, as often as its restart policy says; `peer` is the command that wanted it.
+    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         let monitor = ProcessId::current()?;
-        let container = self.containers.get(id)?;
-        let cgroup = limits::cgroup_effect(id.as_str(), &container.record.host.resources);
-        self.containers.update(id, |state| {
+        let cgroup = limits::cgroup_effect(id.as_str(), &self.containers.get(id)?.record.host.resources);
+        let start = |state: &mut ContainerState| {
             state.start(monitor)?;
             // Announced once more when it is made, which then changes nothing.
             cgroup.into_iter().for_each(|effect| state.announce(effect));
             Ok(())
+        };
+        // One that cannot be started now may be running: nothing of it is undone.
+        self.containers
+            .update(id, start)
+            .map_err(Error::from)
+            .inspect_err(|error| report_failure(&peer, error))?;
+        let first = self
+            .passed_streams(id, &peer)
+            .and_then(|passed| Ok((self.start_container(id, &passed)?, passed)));
+        let (started, passed) = first.inspect_err(|error| {
+            // Whatever fails while undoing is found and undone by the next command.
+            let _ = self.fail(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
+            report_failure(&peer, error);
         })?;
+        peer.send(&Event::Started, REPORT_LIMIT);
+        let mut backoff = Backoff::default();
+        let mut began = Instant::now();
+        let mut status = self.stay(started, Some(peer))?;
+        while status == Status::Restarting && self.await_turn(id, backoff.after(began.elapsed()))? {
+            let started = self.start_container(id, &passed).inspect_err(|error| {
+                let _ = self.fail_restart(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
+            })?;
+            began = Instant::now();
+            status = self.stay(started, None)?;
+        }
+        Ok(())
+    }
+
+    /// The streams that the program is to have itself, where its log driver says so.
+    fn passed_streams(&self, id: &ContainerId, peer: &Peer) -> Result<Option<[OwnedFd; 3]>> {
+        match self.containers.get(id)?.record.host.lifecycle.log.driver {
+            LogDriver::Passthrough => Ok(Some(peer.receive_streams()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the container that the state says is being made.
+    fn start_container(&self, id: &ContainerId, passed: &Option<[OwnedFd; 3]>) -> Result<Started> {
+        let container = self.containers.get(id)?;
         let record = &container.record;
         // All that may fail for want of room or descriptors comes before the program runs.
-        let settings = &self.environment.settings.containers;
-        let rotation = Rotation { max_bytes: settings.log_max_size, max_files: settings.log_max_files };
-        let log = LogWriter::open(&self.containers.log_path(id), rotation)?;
+        let log = self.open_log(record)?;
         let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
@@ -72,6 +105,7 @@ impl Engine {
             host: &record.host,
             folder: &self.containers.run_folder(id),
             extra_binds: Vec::new(),
+            passed: passed.as_ref().map(copies).transpose()?,
         };
         let mut announce = |effect: &Effect| {
             self.containers.update(id, |state| {
@@ -85,10 +119,21 @@ impl Engine {
         atomic::write(&self.spec_path(id), &spec, 0o600, Durability::Volatile)?;
         let (sandbox, cgroup) = sandbox.start()?;
         let init = ProcessId::of(sandbox.running.pid())?;
-        self.containers.update(id, |state| state.run(init))?;
+        let is_checked = record.host.lifecycle.health.is_some();
+        let locked = self.containers.lock(id)?;
+        if is_checked {
+            locked.write_checks(&CheckLog::default())?;
+        }
+        locked.update(|state| {
+            state.health = is_checked.then(Health::default);
+            state.run(init)
+        })?;
+        drop(locked);
+        self.container_event(record, "start", &[]);
         let stdin_once = record.program.stdin_once;
         let (monitor, running) = sandbox.into_monitor()?;
-        let monitor = Monitor { stdin_once, log: Some(log), listener: Some(listener), ..monitor };
+        let chore = self.health_chore(record);
+        let monitor = Monitor { stdin_once, log, listener: Some(listener), chore, ..monitor };
         Ok(Started { container, monitor, running, cgroup, holds })
     }
 
@@ -105,14 +150,15 @@ impl Engine {
         self.containers.run_folder(id).join("config.json")
     }
 
-    fn stay(&self, started: Started, peer: Peer) -> Result<()> {
+    /// Stays until the program has ended; returns what became of the container.
+    fn stay(&self, started: Started, peer: Option<Peer>) -> Result<Status> {
         let Started { container, monitor, running, cgroup, holds } = started;
-        match (Monitor { foreground: Some(peer), ..monitor }).run() {
+        match (Monitor { foreground: peer, ..monitor }).run() {
             Ok(finished) => {
-                self.end(&container, &finished, cgroup.as_ref())?;
+                let status = self.end(&container, &finished, cgroup.as_ref())?;
                 finished.announce();
                 drop((running, holds));
-                Ok(())
+                Ok(status)
             }
             // Nobody would ever read its output or learn how it ends.
             Err(error) => {
@@ -126,10 +172,11 @@ impl Engine {
     }
 
     /// Writes down how it ended, and undoes what was made for it.
-    fn end(&self, container: &Container, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<()> {
+    fn end(&self, container: &Container, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<Status> {
         let id = &container.record.id;
         let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
-        let state = self.containers.get(id)?.state;
+        // Read again: the policy may be another by now, and the name.
+        let Container { record, state } = self.containers.get(id)?;
         for effect in state.effects.iter().rev() {
             match effect {
                 Effect::Cgroup { .. } => {
@@ -138,11 +185,19 @@ impl Engine {
                 effect => self.undo(effect)?,
             }
         }
-        self.containers.update(id, |state| {
+        let policy = record.host.lifecycle.restart;
+        let state = self.containers.update(id, |state| {
             state.effects.clear();
-            state.exit(finished.exit, oom_killed)
+            match policy.restarts(finished.exit.code(), state.restart_count, state.stop_requested) {
+                true => state.await_restart(finished.exit, oom_killed),
+                false => state.exit(finished.exit, oom_killed),
+            }
         })?;
-        if container.record.host.auto_remove { self.delete_container(id) } else { Ok(()) }
+        self.end_events(&record, &state);
+        if record.host.auto_remove {
+            self.delete_container(id)?;
+        }
+        Ok(state.status)
     }
 
     fn fail(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {
@@ -155,5 +210,19 @@ impl Engine {
             state.fail(message.to_owned(), code)
         })?;
         if container.record.host.auto_remove { self.delete_container(id) } else { Ok(()) }
+    }
+
+    /// A start by the restart policy that fails is the last one, as in Docker: the next would fail too.
+    fn fail_restart(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {
+        let container = self.containers.get(id)?;
+        for effect in container.state.effects.iter().rev() {
+            self.undo(effect)?;
+        }
+        let state = self.containers.update(id, |state| {
+            state.effects.clear();
+            state.fail_restart(message.to_owned(), code)
+        })?;
+        self.end_events(&container.record, &state);
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod bpf;
 mod error;
 pub mod interface;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod rooted;

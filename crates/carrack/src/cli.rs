@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -74,6 +74,12 @@ const GROUPS: [Group; 8] = [
         about: "Manage the build cache",
         entries: builder_group,
         augment: |command| with_entries(command, builder_group()),
+    },
+    Group {
+        name: "healthcheck",
+        about: "Check the health of containers",
+        entries: healthcheck_group,
+        augment: |command| with_entries(command, healthcheck_group()),
     },
     Group {
         name: "manifest",
@@ -144,6 +150,10 @@ fn builder_group() -> Vec<Entry> {
     vec![commands::BUILDER_PRUNE, find("build")]
 }
 
+fn healthcheck_group() -> Vec<Entry> {
+    commands::HEALTHCHECK.to_vec()
+}
+
 fn manifest_group() -> Vec<Entry> {
     commands::MANIFEST.to_vec()
 }
@@ -157,7 +167,7 @@ fn registry_group() -> Vec<Entry> {
 }
 
 fn system_group() -> Vec<Entry> {
-    [find("info")].into_iter().chain(commands::SYSTEM.iter().copied()).collect()
+    [find("info")].into_iter().chain(commands::SYSTEM.iter().copied()).chain([find("events")]).collect()
 }
 
 fn volume_group() -> Vec<Entry> {

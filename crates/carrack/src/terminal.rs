@@ -39,6 +39,7 @@ impl Attendance {
 /// Connects the user with a session until it ends; returns the exit code for this process.
 pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
     let Attendance { interactive, stdout, stderr, tty, detach_keys, proxy_signals } = attendance;
+    let interactive = interactive && !session.passes_streams();
     let stdin = io::stdin();
     let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
     let mut watched = vec![Signal::WINCH.as_raw()];

@@ -67,6 +67,12 @@ pub struct Client {
     socket: OwnedFd,
 }
 
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Client {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket }

@@ -20,6 +20,7 @@
 mod client;
 mod keys;
 mod message;
+mod passed;
 mod socket;
 
 pub use client::{Client, Ended, Relay, Signals};

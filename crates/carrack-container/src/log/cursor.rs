@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::rotated;
 
 /// A place in a log.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     path: PathBuf,
     file: BufReader<File>,
     inode: u64,
@@ -19,7 +19,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// The beginning of the oldest file, or of the last `tail` lines of all files; `None` while there is no log.
-    pub(super) fn open(path: &Path, tail: Option<usize>) -> io::Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, tail: Option<usize>) -> io::Result<Option<Self>> {
         let mut wanted = tail;
         let mut begin = None;
         for age in existing(path) {
@@ -46,7 +46,7 @@ impl Cursor {
     }
 
     /// The next whole line; `None` when all that is there has been read.
-    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         if self.line.ends_with(b"\n") {
             self.line.clear();
         }

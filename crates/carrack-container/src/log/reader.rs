@@ -3,6 +3,7 @@
 //! Invariant: when following ends, everything that was written before the container stopped has been given out.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -27,8 +28,32 @@ pub struct Entry<'a> {
     pub log: Cow<'a, str>,
     /// Where it was written to.
     pub stream: Stream,
+    /// What the container's log options add to each entry.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
     /// When it was read.
     pub time: Timestamp,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads a line of a log, whose form tells its format; `None` when it has neither.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        if line.starts_with(b"{") {
+            return serde_json::from_slice(line).ok();
+        }
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let time = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let stream = match fields.next()? {
+            b"stdout" => Stream::Stdout,
+            b"stderr" => Stream::Stderr,
+            _ => return None,
+        };
+        // Further tags may follow the first, as in `F:tag`.
+        let tag = fields.next()?.first().copied()?;
+        let text = fields.next()?;
+        let text = if tag == b'P' { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+        Some(Self { log: String::from_utf8_lossy(text), stream, attrs: BTreeMap::new(), time })
+    }
 }
 
 /// Which entries are wanted.
@@ -86,7 +111,7 @@ fn read_available(
     sink: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
 ) -> Result<Progress> {
     while let Some(line) = cursor.next().during("read", path)? {
-        let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { continue };
+        let Some(entry) = Entry::parse(line) else { continue };
         if selection.until.is_some_and(|until| entry.time > until) {
             return Ok(Progress::PastTheEnd);
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the file ends with a whole entry whenever a call returns; memory does not grow with the output.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,10 +35,26 @@ impl Default for Rotation {
     }
 }
 
+/// How an entry is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Docker's lines of JSON, each with these attributes.
+    Json(BTreeMap<String, String>),
+    /// Kubernetes' lines of text.
+    Kubernetes,
+}
+
+impl Default for LogFormat {
+    fn default() -> Self {
+        Self::Json(BTreeMap::new())
+    }
+}
+
 /// The one writer of a container's log.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
+    style: Style,
     file: File,
     size_bytes: u64,
     rotation: Rotation,
@@ -48,14 +65,31 @@ pub struct LogWriter {
     time: String,
 }
 
+/// The format, as far as it can be prepared.
+#[derive(Debug)]
+enum Style {
+    /// With what stands between the stream and the time.
+    Json(Vec<u8>),
+    Kubernetes,
+}
+
 impl LogWriter {
     /// Opens the log at `path` to append to it; cuts off an entry that a crash left half-written.
-    pub fn open(path: &Path, rotation: Rotation) -> Result<Self> {
+    pub fn open(path: &Path, rotation: Rotation, format: &LogFormat) -> Result<Self> {
+        let style = match format {
+            LogFormat::Json(attributes) if attributes.is_empty() => Style::Json(Vec::new()),
+            LogFormat::Json(attributes) => {
+                let attributes = serde_json::to_string(attributes).expect("a map of texts has string keys");
+                Style::Json(format!(",\"attrs\":{attributes}").into_bytes())
+            }
+            LogFormat::Kubernetes => Style::Kubernetes,
+        };
         let mut file = open(path, false)?;
         let size_bytes = end_of_last_entry(&mut file).during("read", path)?;
         file.set_len(size_bytes).during("truncate", path)?;
         Ok(Self {
             path: path.to_owned(),
+            style,
             file,
             size_bytes,
             rotation,
@@ -113,16 +147,24 @@ impl LogWriter {
     }
 
     fn entry(&mut self, stream: Stream, text: &[u8]) -> Result<()> {
-        self.batch.extend_from_slice(b"{\"log\":");
-        serde_json::to_writer(&mut self.batch, &*String::from_utf8_lossy(text))
-            .map_err(std::io::Error::from)
-            .during("encode output for", &self.path)?;
-        let stream = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        let rest = [",\"stream\":\"", stream, "\",\"time\":\"", &self.time, "\"}\n"];
-        rest.iter().for_each(|part| self.batch.extend_from_slice(part.as_bytes()));
+        let batch = &mut self.batch;
+        let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| batch.extend_from_slice(part));
+        let (time, stream) = (self.time.as_bytes(), stream.name().as_bytes());
+        match &self.style {
+            Style::Json(attributes) => {
+                add(&[b"{\"log\":"]);
+                serde_json::to_writer(&mut *batch, &*String::from_utf8_lossy(text))
+                    .map_err(std::io::Error::from)
+                    .during("encode output for", &self.path)?;
+                let parts: [&[u8]; 7] =
+                    [b",\"stream\":\"", stream, b"\"", attributes, b",\"time\":\"", time, b"\"}\n"];
+                parts.iter().for_each(|part| batch.extend_from_slice(part));
+            }
+            Style::Kubernetes => match text.strip_suffix(b"\n") {
+                Some(line) => add(&[time, b" ", stream, b" F ", line, b"\n"]),
+                None => add(&[time, b" ", stream, b" P ", text, b"\n"]),
+            },
+        }
         let full = BATCH_BYTES.min(usize::try_from(self.rotation.max_bytes).unwrap_or(usize::MAX));
         if self.batch.len() >= full { self.flush() } else { Ok(()) }
     }

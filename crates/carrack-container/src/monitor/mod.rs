@@ -12,6 +12,7 @@
 //!   [`DRAIN_LIMIT`] and [`DRAIN_BYTES`]. Clients get the rest from [`Finished::announce`], when the caller has
 //!   written down how the program ended.
 
+mod chore;
 mod clients;
 mod input;
 mod source;
@@ -25,11 +26,13 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+pub use self::chore::Chore;
+use self::chore::Turns;
 use self::clients::Clients;
 use self::input::Input;
 use self::source::{Read, Source};
 use crate::attach::{Event, Listener, MAX_DATA_BYTES, Peer, Request};
-use crate::log::{LogWriter, Stream};
+use crate::log::{LogSink, Stream};
 use crate::{Error, Exit, Result};
 
 /// How long a client that attached later may leave output unread.
@@ -40,12 +43,16 @@ const DRAIN_QUIET: Duration = Duration::from_millis(500);
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How much is read from a pipe after the program's end: the most that a pipe holds.
 pub const DRAIN_BYTES: usize = 1 << 20;
+/// How long the monitor has nothing to do until it gives back the memory that doing something took.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How soon a client is accepted after the descriptors of this process were used up.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// The container's ends of its standard streams.
 #[derive(Debug)]
 pub enum Stdio {
+    /// They go past the monitor.
+    Passed,
     /// Three pipes.
     Pipes {
         /// Written to; `None` when the container has no input.
@@ -69,13 +76,15 @@ pub struct Monitor {
     /// Whether its input ends with the input of a client.
     pub stdin_once: bool,
     /// Where output is kept.
-    pub log: Option<LogWriter>,
+    pub log: Option<LogSink>,
     /// Where clients come from.
     pub listener: Option<Listener>,
     /// The client that started the container, attached to everything.
     pub foreground: Option<Peer>,
     /// Whether the program is killed when a client that may send input is lost: nobody else wants its result.
     pub ends_with_client: bool,
+    /// What is done now and then beside.
+    pub chore: Option<Chore>,
 }
 
 /// A program that has ended.
@@ -101,10 +110,15 @@ impl Monitor {
     pub fn run(self) -> Result<Finished> {
         let mut session = Session::new(self)?;
         while !session.is_over() {
-            for (token, flags) in session.wait()? {
+            let tokens = session.wait()?;
+            session.rest_after(tokens.is_empty());
+            for (token, flags) in tokens {
                 session.attend(token, flags)?;
             }
             session.part_from_clients();
+            if session.exit.is_none() {
+                session.turns.begin_if_due();
+            }
         }
         session.finish()
     }
@@ -118,6 +132,7 @@ enum Token {
     Stdin,
     Listener,
     Client(usize),
+    Chore,
 }
 
 struct Session {
@@ -128,12 +143,15 @@ struct Session {
     stdin_once: bool,
     ends_with_client: bool,
     console: Option<OwnedFd>,
-    log: Option<LogWriter>,
+    log: Option<LogSink>,
     log_error: Option<Error>,
     listener: Option<Listener>,
     accept_at: Option<Instant>,
     clients: Clients,
     buffer: Vec<u8>,
+    /// When the program's own memory is given back; `None` when it has been, and nothing has happened since.
+    rest_at: Option<Instant>,
+    turns: Turns,
 }
 
 /// The time after the program's end.
@@ -145,6 +163,7 @@ struct Drain {
 impl Session {
     fn new(monitor: Monitor) -> Result<Self> {
         let (sources, input, console) = match monitor.stdio {
+            Stdio::Passed => (Vec::new(), Input::new(None, false)?, None),
             Stdio::Pipes { stdin, stdout, stderr } => {
                 let sources =
                     vec![Source::pipe(stdout, Stream::Stdout)?, Source::pipe(stderr, Stream::Stderr)?];
@@ -169,6 +188,8 @@ impl Session {
             accept_at: None,
             clients: Clients::new(monitor.foreground),
             buffer: vec![0; 1 + MAX_DATA_BYTES + 1],
+            rest_at: Some(Instant::now() + REST_AFTER),
+            turns: Turns::new(monitor.chore),
         })
     }
 
@@ -213,6 +234,9 @@ impl Session {
             let owed = if self.clients.is_behind(client) { PollFlags::OUT } else { PollFlags::empty() };
             add(Token::Client(index), client.peer.as_fd(), wanted | owed);
         }
+        if let Some(fd) = self.turns.fd() {
+            add(Token::Chore, fd, PollFlags::IN);
+        }
         let timeout = self.next_deadline(now).map(|at| at.saturating_duration_since(now));
         let timeout = timeout.map(|limit| Timespec::try_from(limit).expect("a limit of seconds fits"));
         match poll(&mut polled, timeout.as_ref()) {
@@ -233,7 +257,28 @@ impl Session {
         let drain = self.exit.as_ref().map(|(_, drain)| drain.quiet_at.min(drain.over_at));
         let consoles = self.sources.iter().filter_map(|source| source.closed_until(now));
         let accept = self.accept_at.filter(|at| *at > now);
-        consoles.chain(drain).chain(accept).chain(self.clients.next_deadline()).min()
+        consoles
+            .chain(drain)
+            .chain(accept)
+            .chain(self.clients.next_deadline())
+            .chain(self.rest_at)
+            .chain(self.turns.next_at())
+            .min()
+    }
+
+    /// Keeps little memory resident: what was touched in starting the container, and since, is given back after a
+    /// while without events, and now and then in a flood of them.
+    fn rest_after(&mut self, is_idle: bool) {
+        let now = Instant::now();
+        match self.rest_at {
+            Some(at) if now >= at => {
+                // Without it the monitor is larger, and works as well.
+                let _ = carrack_sys::memory::release_program_pages();
+                self.rest_at = None;
+            }
+            None if !is_idle => self.rest_at = Some(now + REST_AFTER),
+            _ => {}
+        }
     }
 
     fn attend(&mut self, token: Token, flags: PollFlags) -> Result<()> {
@@ -253,6 +298,10 @@ impl Session {
             }
             Token::Client(index) => {
                 self.attend_client(index, flags);
+                Ok(())
+            }
+            Token::Chore => {
+                self.turns.end();
                 Ok(())
             }
         }

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::{ContainerId, ContainerName};
 
 mod devices;
+mod lifecycle;
 mod mounts;
 mod network;
 mod resources;
 mod security;
 
 pub use devices::{DeviceMapping, DeviceRequest, DeviceSettings};
+pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy};
 pub use mounts::{
     Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
 };
@@ -111,6 +113,8 @@ pub struct HostSettings {
     pub security: SecuritySettings,
     /// Notes for OCI runtimes and their hooks.
     pub annotations: BTreeMap<String, String>,
+    /// Restarts, health checks, and where its output goes.
+    pub lifecycle: LifecycleSettings,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.

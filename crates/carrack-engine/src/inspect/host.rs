@@ -3,6 +3,7 @@
 use carrack_container::{ContainerNetwork, HostSettings, SecuritySettings};
 use serde_json::{Value, json};
 
+use super::lifecycle;
 use super::mounts;
 use super::network::{bindings_json, network_text};
 use super::resources;
@@ -16,6 +17,7 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         mounts::asked(&host.mounts),
         network(&host.network),
         security(&host.security),
+        lifecycle::lifecycle_json(&host.lifecycle),
         json!({
             "AutoRemove": host.auto_remove,
             "GroupAdd": host.group_add,

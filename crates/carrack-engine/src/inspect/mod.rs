@@ -11,6 +11,7 @@ use crate::{Engine, Result};
 mod enforced;
 mod host;
 mod image;
+mod lifecycle;
 mod mounts;
 mod network;
 mod resources;
@@ -38,38 +39,46 @@ impl Engine {
         self.recover()?;
         let container = self.containers.find(text)?;
         let attachment = self.attachment(&container.record.id)?;
-        let mut value = self.container_json(&container, attachment.as_ref());
+        let mut value = self.container_json(&container, attachment.as_ref())?;
         let spec = atomic::read(&self.spec_path(&container.record.id))?;
         let spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         enforced::add(&mut value, spec.as_ref());
         Ok(value)
     }
 
-    fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Value {
+    fn container_json(&self, container: &Container, attachment: Option<&Attachment>) -> Result<Value> {
         let Container { record, state } = container;
         let folder = self.containers.run_folder(&record.id);
         let in_folder = |name: &str| folder.join(name).display().to_string();
         let mut argv = record.program.entrypoint.iter().chain(&record.program.command);
-        json!({
+        Ok(json!({
             "Id": record.id.as_str(),
             "Created": record.created.to_string(),
             "Path": argv.next(),
             "Args": argv.collect::<Vec<_>>(),
-            "State": state_json(state),
+            "State": self.state_json(container)?,
             "Image": record.image_id.to_string(),
             "ResolvConfPath": in_folder("resolv.conf"),
             "HostnamePath": in_folder("hostname"),
             "HostsPath": in_folder("hosts"),
-            "LogPath": self.containers.log_path(&record.id).display().to_string(),
+            "LogPath": self.log_file(record).map_or_else(String::new, |path| path.display().to_string()),
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": state.restart_count,
             "Driver": self.driver.driver.name(),
             "Platform": "linux",
             "HostConfig": host::host_json(&record.host, &self.environment.settings.containers),
             "Mounts": mounts::effective(&record.host.mounts, self.volumes.folder()),
             "Config": container_config_json(record),
             "NetworkSettings": network::network_json(&record.host.network.mode, attachment),
-        })
+        }))
+    }
+
+    fn state_json(&self, container: &Container) -> Result<Value> {
+        let mut value = state_json(&container.state);
+        if let Some(health) = container.state.health {
+            value["Health"] = lifecycle::health_json(health, &self.checks(&container.record.id)?);
+        }
+        Ok(value)
     }
 }
 
@@ -78,9 +87,9 @@ fn state_json(state: &ContainerState) -> Value {
         |time: Option<jiff::Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string());
     json!({
         "Status": status_text(state.status),
-        "Running": state.status.is_running(),
+        "Running": state.status.is_running() || state.status == Status::Restarting,
         "Paused": state.status == Status::Paused,
-        "Restarting": false,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.init.as_ref().filter(|_| state.status.is_running()).map_or(0, |init| init.pid),
@@ -97,6 +106,7 @@ pub fn status_text(status: Status) -> &'static str {
         Status::Created | Status::Creating => "created",
         Status::Running => "running",
         Status::Paused => "paused",
+        Status::Restarting => "restarting",
         Status::Exited => "exited",
         Status::Removing => "removing",
     }
@@ -138,5 +148,6 @@ fn container_config_json(record: &ContainerRecord) -> Value {
         "Labels": record.labels,
         "StopSignal": record.program.stop_signal.as_deref().unwrap_or("SIGTERM"),
         "StopTimeout": record.program.stop_timeout_seconds,
+        "Healthcheck": record.host.lifecycle.health.as_ref().map(lifecycle::check_json),
     })
 }

@@ -12,8 +12,10 @@ mod copy;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
+mod healthcheck;
 mod history;
 mod image_exists;
 mod image_log;
@@ -55,6 +57,7 @@ mod stop_flags;
 mod system_check;
 mod system_df;
 mod system_prune;
+mod system_start;
 mod tag;
 mod top;
 mod unpack;
@@ -93,6 +96,7 @@ pub const ALL: &[Entry] = &[
     entry::<cp::Cp>("cp", "Copy files between a container and this machine", cp::EXAMPLES),
     entry::<create::Create>("create", "Create a container without starting it", create::EXAMPLES),
     entry::<diff::Diff>("diff", "Show what has changed in the files of a container", diff::EXAMPLES),
+    entry::<events::Events>("events", "Show what happens to containers and images", events::EXAMPLES),
     entry::<exec::Exec>("exec", "Run a command in a running container", exec::EXAMPLES),
     entry::<export::Export>("export", "Write the files of a container as a tar", export::EXAMPLES),
     entry::<history::History>("history", "Show how each layer of an image came to be", history::EXAMPLES),
@@ -167,7 +171,12 @@ pub const SYSTEM: &[Entry] = &[
     ),
     entry::<system_df::DiskFree>("df", "Show what takes space", system_df::EXAMPLES),
     entry::<system_prune::Prune>("prune", "Remove what is not in use", system_prune::EXAMPLES),
+    entry::<system_start::Start>("start", "Start the containers that are to run with the host", ""),
+    entry::<system_start::Stop>("stop", "Stop all containers, as the host goes down", ""),
 ];
+/// `carrack healthcheck run`
+pub const HEALTHCHECK: [Entry; 1] =
+    [entry::<healthcheck::Run>("run", "Check the health of a running container now", healthcheck::EXAMPLES)];
 /// `carrack image mount`
 const IMAGE_MOUNT: Entry =
     entry::<image_mount::Mount>("mount", "Mount images read only", image_mount::EXAMPLES);

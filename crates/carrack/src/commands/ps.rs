@@ -1,7 +1,8 @@
 //! `carrack ps`
 
 use carrack_engine::{
-    Container, Engine, MountSource, NetworkMode, Status, container_side, network_text, port_text, status_text,
+    Container, Engine, HealthStatus, MountSource, NetworkMode, Status, container_side, network_text,
+    port_text, status_text,
 };
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::Command;
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Columns, print_line, print_list_with};
+use crate::output::{Columns, print, print_line, print_list_with};
 use crate::units;
 
 pub const EXAMPLES: &str = "Examples:
@@ -94,7 +95,8 @@ impl Command for Ps {
         let mut containers = self.choose(&engine)?;
         if self.quiet && !matches!(self.sort, Some(Order::Size)) {
             self.sort_containers(&mut containers);
-            return containers.iter().try_for_each(|container| print_line(self.id(container))).map(|()| 0);
+            let ids: String = containers.iter().map(|container| self.id(container) + "\n").collect();
+            return print(ids).map(|()| 0);
         }
         self.sort_containers(&mut containers);
         // A template may ask for the size too; measuring it takes a walk over the container's files.
@@ -128,7 +130,10 @@ impl Ps {
         let last = self.last.and_then(|last| usize::try_from(last).ok()).or(self.latest.then_some(1));
         // Docker: who asks for a status means containers that do not run too.
         if last.is_none() && !self.all && !filters.asks_for_status() {
-            containers.retain(|container| container.state.status.is_running());
+            containers.retain(|container| {
+                let status = container.state.status;
+                status.is_running() || status == Status::Restarting
+            });
         }
         let mut containers = engine.filter_containers(&filters, containers)?;
         containers.truncate(last.unwrap_or(usize::MAX));
@@ -234,8 +239,21 @@ fn status(container: &Container) -> String {
     let state = &container.state;
     let since = |then: Timestamp| units::format_duration(Timestamp::now().as_second() - then.as_second());
     match state.status {
-        Status::Running => format!("Up {}", state.started_at.map_or_else(String::new, since)),
+        Status::Running => {
+            let health = match state.health.map(|health| health.status) {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", state.started_at.map_or_else(String::new, since))
+        }
         Status::Paused => format!("Up {} (Paused)", state.started_at.map_or_else(String::new, since)),
+        Status::Restarting => {
+            let ago =
+                state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));
+            format!("Restarting ({}){ago}", state.exit_code.unwrap_or(0))
+        }
         Status::Exited => {
             let ago =
                 state.finished_at.map_or_else(String::new, |then| format!(" {}", units::format_ago(then)));

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 mod devices;
 pub mod id_file;
 mod inapplicable;
+mod lifecycle;
 mod limits;
 mod mount_spec;
 mod mounts;
@@ -29,6 +30,7 @@ pub use network::network;
 use devices::DeviceFlags;
 use id_file::IdFile;
 use inapplicable::InapplicableFlags;
+use lifecycle::LifecycleFlags;
 use mounts::MountFlags;
 use network::NetworkFlags;
 use process::ProcessFlags;
@@ -97,6 +99,8 @@ pub struct ContainerFlags {
     network: NetworkFlags,
     #[command(flatten)]
     security: SecurityFlags,
+    #[command(flatten)]
+    lifecycle: LifecycleFlags,
     #[command(flatten)]
     registry: RegistryFlags,
     /// Which image of an index, as in linux/arm64
@@ -198,6 +202,8 @@ impl ContainerFlags {
             stdin_once: self.interactive && foreground,
             stop_signal: self.stop_signal,
             stop_timeout_seconds: self.stop_timeout,
+            health: self.lifecycle.health(),
+            log_driver: self.lifecycle.log_driver(),
             host,
         })
     }
@@ -209,6 +215,7 @@ impl ContainerFlags {
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
             security: self.security.settings(),
+            lifecycle: self.lifecycle.settings()?,
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
             annotations: self.process.annotations(),
             group_add: self.process.groups()?,
