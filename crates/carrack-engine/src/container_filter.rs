@@ -200,8 +200,8 @@ fn has_mount(container: &Container, wanted: &str) -> bool {
 }
 
 /// The health in Docker's words.
-fn health_text(_container: &Container) -> &'static str {
-    "none"
+fn health_text(container: &Container) -> &'static str {
+    container.state.health.map_or("none", |health| health.status.name())
 }
 
 impl Engine {

@@ -1,5 +1,6 @@
 //! `carrack update`
 
+use carrack_engine::{Resources, RestartPolicy};
 use clap::Args;
 
 use super::Command;
@@ -10,13 +11,17 @@ use crate::output::print_line;
 
 pub const EXAMPLES: &str = "Examples:
   carrack update --memory 512m web
-  carrack update --cpus 1.5 --pids-limit 200 web worker";
+  carrack update --cpus 1.5 --pids-limit 200 web worker
+  carrack update --restart unless-stopped web";
 
-/// Changes the limits of containers, at once where they run.
+/// Changes the limits of containers, at once where they run, and their restart policies.
 #[derive(Args)]
 pub struct Update {
     #[command(flatten)]
     limits: LimitFlags,
+    /// When it is started again after it ends: no, on-failure[:COUNT], always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<RestartPolicy>,
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -25,12 +30,18 @@ pub struct Update {
 impl Command for Update {
     fn run(self, context: &Context) -> Result<u8> {
         let changes = self.limits.limits()?;
-        if changes == carrack_engine::Resources::default() {
+        let changes_limits = changes != Resources::default();
+        if !changes_limits && self.restart.is_none() {
             return Err(Failure::message("you must provide one or more flags when using this command"));
         }
         let engine = context.engine()?;
         super::for_each(&self.containers, |container| {
-            engine.update_container(container, &changes)?;
+            if let Some(policy) = self.restart {
+                engine.set_restart_policy(container, policy)?;
+            }
+            if changes_limits {
+                engine.update_container(container, &changes)?;
+            }
             print_line(container)
         })
     }
