@@ -21,7 +21,7 @@ fn every_flag_of_exec() {
     let term = exec(&["-t", "one", "/bin/sh", "-c", "echo $TERM; test -t 1 && echo terminal"]);
     assert_eq!(term.success().stdout, "xterm\r\nterminal\r\n");
     exec(&["one", "/bin/sh", "-c", "kill -9 $$"]).code(137);
-    exec(&["-w", "/no/such", "one", "/bin/true"]).code(127);
+    exec(&["-w", "/no/such", "one", "/bin/true"]).code(125);
     exec(&["-d", "one", "/bin/touch", "/made"]).success();
     crate::eventually("the detached command has run", || {
         exec(&["one", "/bin/test", "-e", "/made"]).code == 0

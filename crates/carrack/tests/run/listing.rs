@@ -3,7 +3,7 @@
 use carrack_testkit::Store;
 
 use crate::kit::{IMAGE, store};
-use crate::{UNTIL_TERM, detached, inspect};
+use crate::{UNTIL_TERM, detached, eventually, inspect};
 
 /// Three containers: `one` has exited with 3, `two` was never started, `three` runs.
 fn fleet() -> Store {
@@ -183,6 +183,11 @@ fn wait_knows_conditions_and_exists_answers() {
         removed.args(["wait", "--condition", "removed", "three"]).stdout(std::process::Stdio::piped());
     let waiting = waiting.spawn().unwrap();
     store.carrack(["container", "exists", "three"]).success();
+    let descriptors = format!("/proc/{}/fd", waiting.id());
+    let is_watch = |entry: std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().contains("inotify"))
+    };
+    eventually("it waits", || std::fs::read_dir(&descriptors).unwrap().flatten().any(is_watch));
     store.carrack(["rm", "-f", "three"]).success();
     assert!(waiting.wait_with_output().unwrap().status.success());
     store.carrack(["container", "exists", "three"]).code(1);
