@@ -12,13 +12,16 @@ use carrack_testkit::Store;
 mod kit;
 
 mod commit;
+mod copying;
 mod crash;
 mod flags;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod mounts;
 mod network;
 mod upkeep;
+mod volumes;
 
 /// A script that runs until it is asked to end, and then ends with 7.
 const UNTIL_TERM: &str = "trap 'exit 7' TERM; echo ready; sleep 1000 & wait";
