@@ -57,7 +57,7 @@ pub(crate) fn writable(mounts: &MountSettings) -> impl Iterator<Item = (&'static
 }
 
 /// The paths of [`writable`].
-pub(crate) fn in_memory(mounts: &MountSettings) -> impl Iterator<Item = &'static Path> {
+pub(crate) fn in_memory(mounts: &MountSettings) -> impl Iterator<Item = &Path> {
     writable(mounts).map(|(path, _)| path)
 }
 
