@@ -156,7 +156,7 @@ impl Engine {
         let host = &container.record.host;
         let binds = host.mounts.points.iter().map(|point| point.destination.as_path());
         let tmpfs = host.mounts.tmpfs.iter().map(|mount| mount.destination.as_path());
-        let wanted = mount_points::wanted(binds.chain(tmpfs));
+        let wanted = mount_points::wanted(binds.chain(tmpfs).chain(mount_points::in_memory(&host.mounts)));
         let Some(chain) = base.chain_id() else { return made(&wanted, None, &merged, squash) };
         self.ensure_image(base)?;
         let key = SnapshotKey::unique("commit");

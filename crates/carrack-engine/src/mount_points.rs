@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use carrack_container::MountSettings;
 use carrack_sys::rooted::Root;
 use carrack_sys::{IoContext, atomic};
 
@@ -83,6 +84,24 @@ impl MountPoints {
         }
         Ok(())
     }
+}
+
+/// What a read-only root has in memory to write to, with its mode (Podman's `--read-only-tmpfs`).
+const WRITABLE: [(&str, &str); 3] = [("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")];
+
+/// The places of [`WRITABLE`] that a container has, unless the user mounts something there.
+pub(crate) fn writable(mounts: &MountSettings) -> impl Iterator<Item = (&'static Path, &'static str)> {
+    let wanted = mounts.read_only && mounts.read_only_tmpfs;
+    let places = WRITABLE.iter().filter(move |_| wanted).map(|(path, mode)| (Path::new(*path), *mode));
+    places.filter(|(path, _)| {
+        let is_taken = mounts.tmpfs.iter().any(|tmpfs| tmpfs.destination == *path);
+        !is_taken && !mounts.points.iter().any(|point| point.destination == *path)
+    })
+}
+
+/// The paths of [`writable`].
+pub(crate) fn in_memory(mounts: &MountSettings) -> impl Iterator<Item = &Path> {
+    writable(mounts).map(|(path, _)| path)
 }
 
 /// The mount points of every sandbox, and `further` ones, each after its parents.

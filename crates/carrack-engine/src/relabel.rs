@@ -93,7 +93,7 @@ fn set_everywhere(source: &OwnedFd, name: &str, label: &str) -> Result<()> {
     })
 }
 
-/// Does the same to a file, or to a folder and all below it on the same file system.
+/// Does the same to a file, or to a folder and all below it, mounts too.
 pub(crate) fn each(source: &OwnedFd, act: &mut dyn FnMut(&Place<'_>) -> Result<()>) -> Result<()> {
     let kind = FileType::from_raw_mode(fstat(source).during("examine", "a mount source")?.st_mode);
     if !kind.is_dir() {
@@ -106,7 +106,7 @@ pub(crate) fn each(source: &OwnedFd, act: &mut dyn FnMut(&Place<'_>) -> Result<(
     let folder = openat(source, ".", flags, Mode::empty()).during("open", "a mount source")?;
     let root = Root::from_fd(folder, "a mount source");
     act(&root.at("")?)?;
-    tree::walk(&root, |place| act(place).map(|()| true))
+    tree::walk_live(&root, |place| act(place).map(|()| true))
 }
 
 /// The name of an open file in procfs is a link that must be followed, which no [`Place`] does: its real folder is

@@ -3,16 +3,12 @@
 //! Invariant: a mount comes after those that it lies below; where the user mounts what every container has, the
 //! user's takes its place.
 
-use std::path::Path;
-
-use carrack_container::Bind;
+use carrack_container::{Bind, TmpfsMount};
 use oci_spec::runtime::Mount;
 
 use super::SpecInput;
+use crate::mount_points;
 use crate::mount_sources::tmpfs_mount;
-
-/// What a read-only root has in memory, with its mode (Podman's `--read-only-tmpfs`).
-const WRITABLE: [(&str, &str); 3] = [("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")];
 
 /// The default mounts, files that carrack keeps for the container, and those of the user.
 pub fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
@@ -24,17 +20,10 @@ pub fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
         }
     }
     let mut further: Vec<Mount> = Vec::new();
-    if asked.read_only && asked.read_only_tmpfs {
-        let is_taken = |path: &Path| {
-            asked.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
-                || asked.points.iter().any(|point| point.destination == path)
-        };
-        let free = WRITABLE.iter().filter(|(path, _)| !is_taken(Path::new(path)));
-        further.extend(free.map(|(path, mode)| {
-            let options = format!("exec,mode={mode}");
-            tmpfs_mount(&carrack_container::TmpfsMount { destination: path.into(), options })
-        }));
-    }
+    further.extend(mount_points::writable(asked).map(|(path, mode)| {
+        let options = format!("exec,mode={mode}");
+        tmpfs_mount(&TmpfsMount { destination: path.to_owned(), options })
+    }));
     further.extend(asked.tmpfs.iter().map(tmpfs_mount));
     further.extend(input.binds.iter().map(bind));
     further.extend(input.mounts.iter().cloned());

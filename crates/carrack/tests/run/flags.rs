@@ -94,7 +94,7 @@ fn volumes_are_shared_and_read_only_ones_are_not_written() {
     assert!(shared.join("in").exists());
     let file = format!("{}:/etc/passwd:ro", shared.join("in").display());
     assert_eq!(run(&store, &["-v", &file], "cat /etc/passwd").line(), "from outside");
-    run(&store, &["-v", "/no/such/source:/data"], "true").code(125);
+    run(&store, &["--mount", "type=bind,src=/no/such/source,dst=/data"], "true").code(125);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod kit;
 
 mod addresses;
 mod commit;
+mod copying;
 mod crash;
 mod devices;
 mod events;
@@ -25,6 +26,7 @@ mod limits;
 mod listing;
 mod log_drivers;
 mod monitor_memory;
+mod mounts;
 mod network;
 mod pause;
 mod privileged;
@@ -35,6 +37,7 @@ mod sessions;
 mod stats;
 mod surroundings;
 mod upkeep;
+mod volumes;
 
 /// A script that runs until it is asked to end, and then ends with 7.
 const UNTIL_TERM: &str = "trap 'exit 7' TERM; echo ready; sleep 1000 & wait";

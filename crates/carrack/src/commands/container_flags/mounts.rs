@@ -123,7 +123,7 @@ pub fn check(point: &MountPoint) -> Result<(), String> {
     let is_volume = matches!(point.source, MountSource::Volume { .. });
     let is_bind = matches!(point.source, MountSource::Bind { .. } | MountSource::Glob { .. });
     let wrong = |text: &str| Err(text.to_owned());
-    if point.overlay && (point.read_only || point.relabel.is_some() && point.chown) {
+    if point.overlay && point.read_only {
         return wrong("either O or ro");
     }
     if point.overlay && point.propagation.is_some() {
