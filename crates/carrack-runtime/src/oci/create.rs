@@ -72,16 +72,21 @@ impl Runtime {
         let spec = &creation.bundle.spec;
         let details = details(creation)?;
         check_terminal(spec, creation.console)?;
-        require_empty(&details.cgroup)?;
         let folder = self.claim(creation.id)?;
+        if let Err(error) = require_empty(&details.cgroup) {
+            fs::remove_dir(&folder).during("remove the folder", &folder)?;
+            return Err(error);
+        }
         let lock = lock(&folder)?;
         let record = Record { id: creation.id.to_owned(), details, process: None, complete: false };
         record.write(&folder)?;
         let mut container = Container { folder, record };
-        let made = container.make(creation);
-        drop(lock);
-        match made {
-            Ok((running, console)) => Ok(Created { running, console, container }),
+        match container.make(creation) {
+            Ok((running, console)) => {
+                // The container's first process has a copy until it executes its program.
+                lock.release()?;
+                Ok(Created { running, console, container })
+            }
             Err(error) => {
                 if let Err(second) = container.destroy(spec) {
                     tracing::warn!("{second}");
