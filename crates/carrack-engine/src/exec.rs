@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use carrack_container::attach::{Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{Container, ContainerId, ProcessId, Program, Status};
-use carrack_runtime::{Exec, Inherited};
 use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::{Exec, Inherited};
 use carrack_sys::atomic;
 use carrack_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
@@ -90,8 +90,14 @@ impl Engine {
         let hostname = sandbox::hostname(record.id.as_str(), &record.program, &record.host);
         let process = spec::exec_process(&task.program, &record.host, &user, &hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
-        let exec =
-            Exec { target: target.as_fd(), spec: &spec, process: &process, stdio, cgroup: Some(&cgroup), inherited: Inherited::default() };
+        let exec = Exec {
+            target: target.as_fd(),
+            spec: &spec,
+            process: &process,
+            stdio,
+            cgroup: Some(&cgroup),
+            inherited: Inherited::default(),
+        };
         let mut running = carrack_runtime::exec(exec)?;
         let stdio = streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, cgroup))

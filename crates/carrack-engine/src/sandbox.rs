@@ -84,8 +84,15 @@ impl Engine {
         let cgroup = Cgroup::create(&cgroup_path, &spec::limits(&spec))?;
         check_limits(plan.host, cgroup.unsupported())?;
         let (streams, stdio) = make_streams(plan.program)?;
-        let launch =
-            Launch { spec: &spec, rootfs: plan.rootfs, stdio, cgroup: Some(&cgroup), reaper: plan.host.init, inherited: Inherited::default(), standby: None };
+        let launch = Launch {
+            spec: &spec,
+            rootfs: plan.rootfs,
+            stdio,
+            cgroup: Some(&cgroup),
+            reaper: plan.host.init,
+            inherited: Inherited::default(),
+            standby: None,
+        };
         let init = carrack_runtime::create(launch)?;
         if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;

@@ -138,8 +138,7 @@ fn device_rules() -> Vec<LinuxDeviceCgroup> {
 /// leave it to the runtime to allow these.
 pub(crate) fn indispensable_devices() -> Vec<LinuxDeviceCgroup> {
     let any = (None, None);
-    let mut rules =
-        vec![rule(true, LinuxDeviceType::C, any, "m"), rule(true, LinuxDeviceType::B, any, "m")];
+    let mut rules = vec![rule(true, LinuxDeviceType::C, any, "m"), rule(true, LinuxDeviceType::B, any, "m")];
     let usable = [
         (1, Some(3)),
         (1, Some(5)),

@@ -12,7 +12,9 @@ use carrack_sys::mount::{attach, attach_over_root};
 use oci_spec::runtime::Hooks;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 
 use crate::Result;
 use crate::channel::{Channel, Signal};

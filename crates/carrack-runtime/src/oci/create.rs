@@ -201,7 +201,8 @@ fn make_cgroup(path: &Path, spec: &Spec) -> Result<Cgroup> {
     match cgroup.unsupported().iter().find(|controller| **controller != "devices") {
         None => Ok(cgroup),
         Some(controller) => {
-            let error = Error::spec(format!("this host has no cgroup controller {controller} for its limits"));
+            let error =
+                Error::spec(format!("this host has no cgroup controller {controller} for its limits"));
             let _ = cgroup.delete();
             Err(error)
         }

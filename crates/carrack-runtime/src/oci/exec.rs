@@ -67,7 +67,9 @@ impl Container {
             Status::Paused if command.ignore_paused => {}
             Status::Paused => return Err(self.wrong_status("exec in", "it is paused")),
             status => {
-                return Err(self.wrong_status("exec in", format!("expected it to run, it is {}", status.name())));
+                return Err(
+                    self.wrong_status("exec in", format!("expected it to run, it is {}", status.name()))
+                );
             }
         }
         let spec = read_spec(&self.folder.join("config.json"))?;
@@ -155,7 +157,11 @@ fn add_capabilities(process: &mut Process, added: &[Capability]) {
     }
     let mut sets = process.capabilities().clone().unwrap_or_else(|| {
         let mut none = LinuxCapabilities::default();
-        none.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+        none.set_bounding(None)
+            .set_effective(None)
+            .set_permitted(None)
+            .set_inheritable(None)
+            .set_ambient(None);
         none
     });
     let with = |set: &Option<oci_spec::runtime::Capabilities>| {

@@ -71,5 +71,7 @@ fn print(id: &str, kind: &str, of: Option<&Container>) -> Result<()> {
 
 fn duration(text: &str) -> Result<Duration> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    parsed.filter(|time| !time.is_zero()).ok_or_else(|| invalid("--interval", text, "a time, as in 5s or 500ms"))
+    parsed
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| invalid("--interval", text, "a time, as in 5s or 500ms"))
 }

@@ -75,7 +75,8 @@ impl Exec {
 
     pub fn run(self, context: &Context) -> Result<u8> {
         let capability = |name: &String| {
-            capabilities::parse(name).ok_or_else(|| invalid("--cap", name, "a capability, as in CAP_NET_ADMIN"))
+            capabilities::parse(name)
+                .ok_or_else(|| invalid("--cap", name, "a capability, as in CAP_NET_ADMIN"))
         };
         let command = Command {
             capabilities: self.cap.iter().map(capability).collect::<Result<_>>()?,
@@ -98,7 +99,8 @@ impl Exec {
         if self.detach && socket.is_none() && command.terminal {
             return Err(Failure::message("a detached process with a terminal needs --console-socket"));
         }
-        let Executed { running, console } = container.exec(&command, socket.as_deref(), pid_file.as_deref())?;
+        let Executed { running, console } =
+            container.exec(&command, socket.as_deref(), pid_file.as_deref())?;
         if self.detach {
             return Ok(0);
         }

@@ -68,7 +68,11 @@ impl Kill {
     pub fn run(self, context: &Context) -> Result<u8> {
         let signal = parse_signal(&self.signal)?;
         let container = context.runtime.find(&self.id)?;
-        if self.all { container.kill_all(signal)? } else { container.kill(signal)? }
+        if self.all {
+            container.kill_all(signal)?
+        } else {
+            container.kill(signal)?
+        }
         Ok(0)
     }
 }
@@ -156,7 +160,8 @@ impl Spec {
     pub fn run(self) -> Result<u8> {
         let path = self.bundle.join("config.json");
         let failed = |error| Failure::message(format!("cannot write {}: {error}", path.display()));
-        let json = serde_json::to_string_pretty(&oci::template(self.rootless)).expect("a spec can be written");
+        let json =
+            serde_json::to_string_pretty(&oci::template(self.rootless)).expect("a spec can be written");
         // One that exists may have been worked on.
         let mut file = std::fs::File::create_new(&path).map_err(failed)?;
         std::io::Write::write_all(&mut file, format!("{json}\n").as_bytes()).map_err(failed)?;

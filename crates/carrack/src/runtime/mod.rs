@@ -3,7 +3,10 @@
 //!
 //! What clones a container must be a process of one thread whose program no container can overwrite, so `create`,
 //! `run` and `exec` execute this binary anew from a read-only mount before they do anything else.
-#![allow(clippy::disallowed_methods, reason = "the binary reads the environment once, here, for this command line")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the binary reads the environment once, here, for this command line"
+)]
 
 mod create;
 mod events;
@@ -98,7 +101,9 @@ pub struct Context {
 /// The parser under the name `carrack runtime` or `carrack-runtime`.
 pub fn parser(name: &'static str) -> clap::Command {
     let command = clap::Command::new(name)
-        .about("Run containers by the OCI runtime specification, as podman, buildah and containerd ask for it")
+        .about(
+            "Run containers by the OCI runtime specification, as podman, buildah and containerd ask for it",
+        )
         .version(env!("CARGO_PKG_VERSION"))
         .long_version(concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0"))
         .disable_version_flag(true)
@@ -121,9 +126,9 @@ pub fn arguments(all: &[OsString]) -> Option<Vec<OsString>> {
 /// Parses and runs; returns the exit code of the process.
 pub fn run(arguments: &[OsString]) -> ExitCode {
     let whole = std::iter::once(OsString::from(PROGRAM)).chain(arguments.iter().cloned());
-    let parsed = parser(PROGRAM).try_get_matches_from(whole).and_then(|matches| {
-        Ok((Globals::from_arg_matches(&matches)?, Verb::from_arg_matches(&matches)?))
-    });
+    let parsed = parser(PROGRAM)
+        .try_get_matches_from(whole)
+        .and_then(|matches| Ok((Globals::from_arg_matches(&matches)?, Verb::from_arg_matches(&matches)?)));
     let (globals, verb) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {

@@ -26,7 +26,8 @@ impl Bundle {
     /// With `carrack runtime spec` as its config, running `script` without a terminal.
     pub fn new(script: &str) -> Self {
         let bundle = Self::empty();
-        Run::of(Command::new(CARRACK).args(["runtime", "spec", "--bundle"]).arg(bundle.path()), LIMIT).success();
+        Run::of(Command::new(CARRACK).args(["runtime", "spec", "--bundle"]).arg(bundle.path()), LIMIT)
+            .success();
         bundle.edit(|config| {
             config["process"]["terminal"] = json!(false);
             config["process"]["args"] = json!(["sh", "-c", script]);

@@ -56,7 +56,17 @@ fn the_master_comes_over_the_socket() {
     read_until(&mut master, "got ahoy");
 
     let listener_of_exec = UnixListener::bind(bundle.path().join("second")).unwrap();
-    let exec = ["exec", "--tty", "--detach", "--console-socket", "second", "ID", "sh", "-c", "test -t 0 && echo tty"];
+    let exec = [
+        "exec",
+        "--tty",
+        "--detach",
+        "--console-socket",
+        "second",
+        "ID",
+        "sh",
+        "-c",
+        "test -t 0 && echo tty",
+    ];
     bundle.runtime(&exec).success();
     read_until(&mut receive(&listener_of_exec), "tty");
     master.write_all(b"end\n").unwrap();

@@ -16,7 +16,8 @@ fn run(bundle: &Bundle, before: &str, flags: &[&str]) -> Run {
     Run::of(&mut command, LIMIT)
 }
 
-const LIST: &str = "cd /proc/self/fd; for fd in 3 4 5 6 7 8 9; do test -e $fd && echo $fd; done; cat <&3; true";
+const LIST: &str =
+    "cd /proc/self/fd; for fd in 3 4 5 6 7 8 9; do test -e $fd && echo $fd; done; cat <&3; true";
 
 #[test]
 fn as_many_as_asked_for_are_passed_on() {

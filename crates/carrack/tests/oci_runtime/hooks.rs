@@ -92,7 +92,8 @@ fn a_hook_that_fails_before_the_start_undoes_the_container() {
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let bundle = with_notes("true");
         bundle.edit(|config| {
-            config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"] }]);
+            config["hooks"][kind] =
+                json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"] }]);
         });
         let error = bundle.create(&[]).code(1).stderr;
         assert!(error.contains(kind) && error.contains("no"), "{kind}: {error}");

@@ -150,7 +150,8 @@ fn a_bundle_mounts_folders_relative_to_itself() {
     fs::write(bundle.path().join("data/file"), "ahoy\n").unwrap();
     bundle.edit(|config| {
         config["root"]["readonly"] = json!(false);
-        let mount = json!({ "destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro"] });
+        let mount =
+            json!({ "destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro"] });
         config["mounts"].as_array_mut().unwrap().push(mount);
     });
     let mut command = Command::new(CARRACK);

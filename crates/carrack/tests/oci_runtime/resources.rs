@@ -29,7 +29,8 @@ fn a_container_stands_still_and_goes_on() {
 
 /// The processes limit as the kernel has it, whichever hierarchy holds it.
 fn pids_limit(bundle: &Bundle) -> String {
-    let folders = ["pids/", ""].map(|one| format!("/sys/fs/cgroup/{one}carrack-runtime/{}/pids.max", bundle.id()));
+    let folders =
+        ["pids/", ""].map(|one| format!("/sys/fs/cgroup/{one}carrack-runtime/{}/pids.max", bundle.id()));
     let text = folders.iter().find_map(|file| fs::read_to_string(file).ok());
     text.expect("there is a pids controller").trim().to_owned()
 }
@@ -46,14 +47,22 @@ fn limits_are_changed_by_flags_and_by_a_file() {
     command.args(["-c", "exec \"$@\" < limits", "sh", crate::CARRACK, "runtime", "--root"]);
     fs::write(bundle.path().join("limits"), r#"{"pids": {"limit": 99}}"#).unwrap();
     command.arg(bundle.path().join("state")).current_dir(bundle.path());
-    assert!(command.args(["update", "-r", "-", &bundle.id()]).stdin(std::process::Stdio::null()).status().unwrap().success());
+    assert!(
+        command
+            .args(["update", "-r", "-", &bundle.id()])
+            .stdin(std::process::Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(pids_limit(&bundle), "99");
 }
 
 #[test]
 fn events_tell_what_is_used_in_the_form_of_runc() {
     let bundle = running();
-    let event: Value = serde_json::from_str(&bundle.runtime(&["events", "--stats", "ID"]).success().stdout).unwrap();
+    let event: Value =
+        serde_json::from_str(&bundle.runtime(&["events", "--stats", "ID"]).success().stdout).unwrap();
     assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!(bundle.id())));
     assert!(event["data"]["pids"]["current"].as_u64().unwrap() >= 1, "{event}");
     assert!(event["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{event}");
@@ -63,7 +72,8 @@ fn events_tell_what_is_used_in_the_form_of_runc() {
 #[test]
 fn containers_and_processes_are_listed() {
     let bundle = running();
-    let rows: Value = serde_json::from_str(&bundle.runtime(&["list", "--format", "json"]).success().stdout).unwrap();
+    let rows: Value =
+        serde_json::from_str(&bundle.runtime(&["list", "--format", "json"]).success().stdout).unwrap();
     assert_eq!((&rows[0]["id"], &rows[0]["status"]), (&json!(bundle.id()), &json!("running")));
     assert_eq!(bundle.runtime(&["list", "-q"]).line(), bundle.id());
     let table = bundle.runtime(&["list"]).success().stdout;
