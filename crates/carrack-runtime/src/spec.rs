@@ -127,20 +127,18 @@ fn default_mounts() -> Vec<Mount> {
     ]
 }
 
-/// All denied but making nodes (which needs CAP_MKNOD) and the devices of every container.
+/// All denied but what no container can do without.
 fn device_rules() -> Vec<LinuxDeviceCgroup> {
-    let rule = |allow, kind, (major, minor): (Option<i64>, Option<i64>), access: &str| {
-        let mut rule = LinuxDeviceCgroup::default();
-        rule.set_allow(allow).set_typ(Some(kind)).set_major(major).set_minor(minor);
-        rule.set_access(Some(access.to_owned()));
-        rule
-    };
+    let mut rules = vec![rule(false, LinuxDeviceType::A, (None, None), "rwm")];
+    rules.extend(indispensable_devices());
+    rules
+}
+
+/// Making nodes (which needs CAP_MKNOD), and the use of the devices of every container. Bundles of podman deny all and
+/// leave it to the runtime to allow these.
+pub(crate) fn indispensable_devices() -> Vec<LinuxDeviceCgroup> {
     let any = (None, None);
-    let mut rules = vec![
-        rule(false, LinuxDeviceType::A, any, "rwm"),
-        rule(true, LinuxDeviceType::C, any, "m"),
-        rule(true, LinuxDeviceType::B, any, "m"),
-    ];
+    let mut rules = vec![rule(true, LinuxDeviceType::C, any, "m"), rule(true, LinuxDeviceType::B, any, "m")];
     let usable = [
         (1, Some(3)),
         (1, Some(5)),
@@ -154,6 +152,18 @@ fn device_rules() -> Vec<LinuxDeviceCgroup> {
     ];
     rules.extend(usable.map(|(major, minor)| rule(true, LinuxDeviceType::C, (Some(major), minor), "rwm")));
     rules
+}
+
+fn rule(
+    allow: bool,
+    kind: LinuxDeviceType,
+    (major, minor): (Option<i64>, Option<i64>),
+    access: &str,
+) -> LinuxDeviceCgroup {
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(allow).set_typ(Some(kind)).set_major(major).set_minor(minor);
+    rule.set_access(Some(access.to_owned()));
+    rule
 }
 
 #[cfg(test)]

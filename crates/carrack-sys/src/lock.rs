@@ -12,7 +12,7 @@ use crate::{IoContext, Result};
 /// A held lock.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -30,17 +30,22 @@ impl Lock {
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error).during("lock", path),
         }
+    }
+
+    /// Gives the lock up, also where a process that was cloned meanwhile has a copy of it.
+    pub fn release(self) -> Result<()> {
+        flock(&self.file, FlockOperation::Unlock).during("unlock", "a lock")
     }
 
     fn take(path: &Path, operation: FlockOperation) -> Result<Self> {
         let file = open(path)?;
         loop {
             match flock(&file, operation) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error).during("lock", path),
             }

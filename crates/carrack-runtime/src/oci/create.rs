@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::process::start_time_ticks;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType, connect, sendmsg, socket_with,
@@ -21,6 +21,7 @@ use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
 use crate::cgroup::Cgroup;
 use crate::hooks::{Kind, PlannedHooks};
 use crate::process::{Inherited, Stdio};
+use crate::spec::indispensable_devices;
 use crate::standby::{Standby, listener};
 use crate::{Error, Init, Launch, Result, Running};
 
@@ -72,16 +73,21 @@ impl Runtime {
         let spec = &creation.bundle.spec;
         let details = details(creation)?;
         check_terminal(spec, creation.console)?;
-        require_empty(&details.cgroup)?;
         let folder = self.claim(creation.id)?;
+        if let Err(error) = require_empty(&details.cgroup) {
+            fs::remove_dir(&folder).during("remove the folder", &folder)?;
+            return Err(error);
+        }
         let lock = lock(&folder)?;
         let record = Record { id: creation.id.to_owned(), details, process: None, complete: false };
         record.write(&folder)?;
         let mut container = Container { folder, record };
-        let made = container.make(creation);
-        drop(lock);
-        match made {
-            Ok((running, console)) => Ok(Created { running, console, container }),
+        match container.make(creation) {
+            Ok((running, console)) => {
+                // The container's first process has a copy until it executes its program.
+                lock.release()?;
+                Ok(Created { running, console, container })
+            }
             Err(error) => {
                 if let Err(second) = container.destroy(spec) {
                     tracing::warn!("{second}");
@@ -188,7 +194,11 @@ fn cgroup_path(id: &str, spec: &Spec) -> Result<PathBuf> {
 /// Makes the cgroup with the spec's limits; refuses those that this host cannot hold.
 fn make_cgroup(path: &Path, spec: &Spec) -> Result<Cgroup> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
-    let cgroup = Cgroup::create(path, &resources.unwrap_or_else(LinuxResources::default))?;
+    let mut resources = resources.unwrap_or_default();
+    if let Some(rules) = resources.devices_mut() {
+        rules.extend(indispensable_devices());
+    }
+    let cgroup = Cgroup::create(path, &resources)?;
     match cgroup.unsupported().iter().find(|controller| **controller != "devices") {
         None => Ok(cgroup),
         Some(controller) => {

@@ -1,11 +1,18 @@
 //! The config.json that `spec` writes: to be changed by its reader, safe as it is.
 
 use oci_spec::runtime::{
-    LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process, Root, Spec,
+    Arch, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process, Root,
+    Spec,
 };
 
-use super::SPEC_VERSION;
 use crate::spec::default_spec;
+
+/// The oldest version that has all that the template uses: runtimes before 1.1 refuse a later one.
+const VERSION: &str = "1.0.2";
+
+/// The name by which older runtimes know the architecture, which they do not know as the native one.
+const ARCHITECTURE: Arch =
+    if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 };
 
 /// A shell on a terminal, in a root filesystem that is read-only. `rootless` is for a user other than root: a user
 /// namespace in which he is root, and no network namespace, cgroup or sysfs of its own, which he cannot have.
@@ -22,8 +29,11 @@ pub fn template(rootless: bool) -> Spec {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
             "TERM=xterm".into(),
         ]));
-    spec.set_version(SPEC_VERSION.into()).set_hostname(Some("carrack".into()));
+    spec.set_version(VERSION.into()).set_hostname(Some("carrack".into()));
     spec.set_root(Some(root)).set_process(Some(process));
+    if let Some(seccomp) = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().as_mut()) {
+        seccomp.set_architectures(Some(vec![ARCHITECTURE]));
+    }
     if rootless {
         for_user(&mut spec);
     }

@@ -8,7 +8,7 @@ use carrack_oci::Empty;
 use carrack_testkit::Store;
 
 use crate::kit::{IMAGE, busybox, empty_store, run, store};
-use crate::{UNTIL_TERM, await_ready, detached, folder, inspect};
+use crate::{UNTIL_TERM, detached, folder, inspect};
 
 /// The content of a volume on the host.
 fn data(store: &Store, name: &str) -> PathBuf {
