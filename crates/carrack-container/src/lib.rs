@@ -44,8 +44,9 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, ContainerNetwork, ContainerRecord, HostSettings, MountSettings, NetworkMode, PortBinding, Program,
-    Protocol, Resources, SecuritySettings, TmpfsMount, Ulimit,
+    Bind, ContainerNetwork, ContainerRecord, HostSettings, IdRange, IpcMode, MountSettings, NamespaceMode,
+    NamespaceSettings, NetworkMode, PortBinding, Program, Protocol, Resources, SecuritySettings, TmpfsMount,
+    Ulimit, UserMode,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status};

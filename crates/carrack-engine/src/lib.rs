@@ -35,6 +35,7 @@ mod login;
 mod logs;
 mod manifest_lists;
 mod mount_points;
+mod namespaces;
 mod network;
 mod origin;
 mod ports;
@@ -73,8 +74,9 @@ pub use build::BuildRequest;
 pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, Container, ContainerId, ContainerNetwork, HostSettings, MountSettings, NetworkMode, PortBinding,
-    Resources, SecuritySettings, Status, TmpfsMount, Ulimit,
+    Bind, Container, ContainerId, ContainerNetwork, HostSettings, IdRange, IpcMode, MountSettings,
+    NamespaceMode, NamespaceSettings, NetworkMode, PortBinding, Resources, SecuritySettings, Status,
+    TmpfsMount, Ulimit, UserMode,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};

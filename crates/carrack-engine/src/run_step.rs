@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
 use crate::mount_points::MountPoints;
+use crate::namespaces::Shared;
 use crate::sandbox::{SandboxPlan, cgroup_path};
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
@@ -138,6 +139,7 @@ impl Engine {
             host: &task.host,
             folder: &folder,
             extra_binds: task.write_files(&folder)?,
+            shared: Shared::default(),
         };
         let started = self.make_sandbox(plan, &mut announce).and_then(|sandbox| sandbox.start());
         let ran = match started {

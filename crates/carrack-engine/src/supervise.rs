@@ -59,13 +59,16 @@ impl Engine {
         let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
+        let shared = self.shared_namespaces(record)?;
+        let mount = self.mount_snapshot(&key)?.above(self.mount_points_folder()?);
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.mount_snapshot(&key)?.above(self.mount_points_folder()?).open_held(&mut holds)?,
+            rootfs: mount.open_held(&mut holds, shared.owners())?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
             extra_binds: Vec::new(),
+            shared,
         };
         let mut announce = |effect: &Effect| {
             self.containers.update(id, |state| {

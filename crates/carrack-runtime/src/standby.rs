@@ -16,10 +16,10 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
+use crate::Result;
 use crate::channel::{Channel, Signal};
 use crate::hooks::{Kind, PlannedHooks};
 use crate::oci::State;
-use crate::Result;
 
 /// How a container is started by a later process.
 #[derive(Debug)]

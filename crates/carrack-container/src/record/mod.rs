@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::{ContainerId, ContainerName};
 
 mod mounts;
+mod namespaces;
 mod network;
 mod resources;
 mod security;
 
 pub use mounts::{Bind, MountSettings, TmpfsMount};
+pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{Resources, Ulimit};
 pub use security::SecuritySettings;
@@ -91,12 +93,16 @@ pub struct HostSettings {
     pub resources: Resources,
     /// Its network.
     pub network: ContainerNetwork,
+    /// The namespaces that it shares.
+    pub namespaces: NamespaceSettings,
     /// What it sees beside its image.
     pub mounts: MountSettings,
     /// What its processes may do.
     pub security: SecuritySettings,
     /// Notes for OCI runtimes and their hooks.
     pub annotations: BTreeMap<String, String>,
+    /// How likely its processes are killed when memory is short, from -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.

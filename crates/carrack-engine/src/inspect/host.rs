@@ -1,7 +1,8 @@
 //! `HostConfig` of `docker container inspect`: what was asked of the host.
 
 use carrack_container::{
-    Bind, ContainerNetwork, HostSettings, MountSettings, Resources, SecuritySettings, Ulimit,
+    Bind, ContainerNetwork, HostSettings, MountSettings, NamespaceMode, NamespaceSettings, Resources,
+    SecuritySettings, Ulimit, UserMode,
 };
 use serde_json::{Map, Value, json};
 
@@ -15,10 +16,12 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         mounts(&host.mounts),
         network(&host.network),
         security(&host.security),
+        namespaces(&host.namespaces),
         json!({
             "AutoRemove": host.auto_remove,
             "GroupAdd": host.group_add,
             "Init": host.init,
+            "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
             "Annotations": host.annotations,
             "Sysctls": host.sysctls,
         }),
@@ -40,6 +43,22 @@ fn resources(asked: &Resources, settings: &ContainerSettings) -> Value {
         "CpusetCpus": asked.cpuset_cpus.clone().unwrap_or_default(),
         "PidsLimit": asked.pids_limit.unwrap_or(settings.pids_limit),
         "Ulimits": asked.ulimits.iter().map(ulimit).collect::<Vec<_>>(),
+    })
+}
+
+fn namespaces(modes: &NamespaceSettings) -> Value {
+    // Docker's word for a user namespace that is not asked for is none.
+    let user = if modes.user == UserMode::Host { String::new() } else { modes.user.to_string() };
+    let text = |mode: &NamespaceMode| match mode {
+        NamespaceMode::Private => String::new(),
+        mode => mode.to_string(),
+    };
+    json!({
+        "UsernsMode": user,
+        "PidMode": text(&modes.pid),
+        "IpcMode": modes.ipc.to_string(),
+        "UTSMode": text(&modes.uts),
+        "CgroupnsMode": modes.cgroup.to_string(),
     })
 }
 

@@ -5,14 +5,17 @@ use carrack_runtime::{User, spec};
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Spec};
 
 use crate::Result;
+use crate::namespaces::Shared;
 use crate::settings::ContainerSettings;
 
+mod labels;
 mod mounts;
 mod namespaces;
 mod privileged;
 mod process;
 mod resources;
 mod security;
+mod system_paths;
 
 pub(crate) use process::exec_process;
 
@@ -28,6 +31,8 @@ pub(crate) struct SpecInput<'a> {
     pub hostname: &'a str,
     /// Files and folders of the host, those of the user last.
     pub binds: &'a [Bind],
+    /// What its namespaces are shared with.
+    pub shared: &'a Shared,
     pub settings: &'a ContainerSettings,
 }
 
@@ -37,7 +42,10 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let security = Security::of(&input.host.security)?;
     let SpecInput { program, host, user, hostname, .. } = *input;
     spec.set_process(Some(process::process(&ProcessInput { program, host, user, hostname }, &security)?));
-    spec.set_mounts(Some(mounts::mounts(input, spec.mounts().clone().unwrap_or_default())));
+    let mut all = mounts::mounts(input, spec.mounts().clone().unwrap_or_default());
+    namespaces::adapt_mounts(input, &mut all);
+    security.adapt_mounts(&mut all);
+    spec.set_mounts(Some(all));
     if namespaces::has_own_name(input) {
         spec.set_hostname(Some(input.hostname.to_owned()));
     }
@@ -45,6 +53,7 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
         root.set_readonly(Some(input.host.mounts.read_only));
     }
     let mut linux = spec.linux().clone().unwrap_or_default();
+    security.configure(&mut linux);
     configure_linux(&mut linux, input, security.seccomp);
     spec.set_linux(Some(linux));
     if !host.annotations.is_empty() {
@@ -66,6 +75,9 @@ pub(crate) fn limits(spec: &Spec) -> LinuxResources {
 
 fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) {
     let namespaces = namespaces::namespaces(input, linux.namespaces().clone().unwrap_or_default());
+    if let Some(mappings) = &input.shared.mappings {
+        linux.set_uid_mappings(Some(mappings.uids.clone())).set_gid_mappings(Some(mappings.gids.clone()));
+    }
     let mut limits = linux.resources().clone().unwrap_or_default();
     resources::configure(&mut limits, &input.host.resources, input.settings);
     linux
@@ -90,6 +102,7 @@ mod tests {
             user: &user,
             hostname: "web",
             binds: &[],
+            shared: &Shared::default(),
             settings: &settings,
         })
     }
@@ -148,7 +161,7 @@ mod tests {
             spec(&Program::default(), &host).is_err()
         };
         assert!(with(|host| host.security.cap_add = vec!["NOPE".into()]));
-        assert!(with(|host| host.security.options = vec!["apparmor=x".into()]));
+        assert!(with(|host| host.security.options = vec!["nonsense=x".into()]));
         assert!(with(|host| host.resources.ulimits = vec![Ulimit { name: "nope".into(), soft: 1, hard: 1 }]));
     }
 }

@@ -20,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod listing;
+mod namespaces;
 mod network;
 mod privileged;
 mod safety;

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 pub mod id_file;
 mod inapplicable;
 mod mounts;
+mod namespaces;
 mod network;
 mod process;
 mod resources;
@@ -25,6 +26,7 @@ pub use network::network;
 use id_file::IdFile;
 use inapplicable::InapplicableFlags;
 use mounts::MountFlags;
+use namespaces::NamespaceFlags;
 use network::NetworkFlags;
 use process::ProcessFlags;
 use resources::ResourceFlags;
@@ -86,6 +88,8 @@ pub struct ContainerFlags {
     resources: ResourceFlags,
     #[command(flatten)]
     mounts: MountFlags,
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
     #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
@@ -200,6 +204,8 @@ impl ContainerFlags {
             resources: self.resources.resources()?,
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
+            namespaces: self.namespaces.settings()?,
+            oom_score_adj: self.namespaces.oom_score_adj,
             security: self.security.settings(),
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
             annotations: self.process.annotations(),
