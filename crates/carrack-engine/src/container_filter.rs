@@ -157,7 +157,7 @@ impl ContainerFilters {
         let has_exited = state.status == Status::Exited;
         let published: Vec<String> = network.ports.iter().map(container_side).collect();
         let is_network = |value: &str| match &network.mode {
-            NetworkMode::Container(id) => id.as_str() == value || network_text(&network.mode) == value,
+            NetworkMode::Container(id) => id == value || network_text(&network.mode) == value,
             mode => network_text(mode) == value,
         };
         one_of(&self.ids, &|value| record.id.as_str().starts_with(value))

@@ -84,7 +84,7 @@ impl Engine {
             snapshot: key.to_string(),
             program: merged_program(&request, &image.config.config)?,
             labels: merged_labels(&request, &image.config.config),
-            host: with_exposed(request.host, &image.config.config),
+            host: with_exposed(self.with_container_ids(request.host)?, &image.config.config),
             id: id.clone(),
         };
         let lifecycle = &mut record.host.lifecycle;

@@ -94,7 +94,7 @@ impl Engine {
         let cgroup = limits::open_cgroup(record.id.as_str(), &record.host.resources)?;
         let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
         let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
-        let hostname = sandbox::hostname(record.id.as_str(), &record.program, &record.host);
+        let hostname = self.hostname(record.id.as_str(), &record.program, &record.host)?;
         let mut host = record.host.clone();
         host.security.privileged |= task.privileged;
         let process = spec::exec_process(&task.program, &host, &user, &hostname)?;

@@ -45,6 +45,7 @@ mod manifest_lists;
 mod mount_points;
 mod mount_sources;
 mod mounts;
+mod namespaces;
 mod network;
 mod origin;
 mod pause;
@@ -93,9 +94,10 @@ pub use carrack_container::health::HealthStatus;
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
     Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
-    DeviceSettings, DeviceWeight, HostSettings, LifecycleSettings, LogDriver, LogSettings, MountDepth,
-    MountOrigin, MountPoint, MountSettings, MountSource, NetworkMode, OwnerMap, PortBinding, Relabel,
-    Resources, RestartPolicy, SecuritySettings, Status, TmpfsMount, Ulimit, Volume,
+    DeviceSettings, DeviceWeight, HostSettings, IdRange, IpcMode, LifecycleSettings, LogDriver, LogSettings,
+    MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode, NamespaceSettings,
+    NetworkMode, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy, SecuritySettings, Status,
+    TmpfsMount, Ulimit, UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};

@@ -53,10 +53,12 @@ impl Engine {
     pub(crate) fn check_network(&self, network: &ContainerNetwork) -> Result<()> {
         let own = match network.mode {
             NetworkMode::Bridge => true,
-            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => false,
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => false,
         };
         let is_published = !network.ports.is_empty() || network.publish_all;
-        if is_published && matches!(network.mode, NetworkMode::None | NetworkMode::Container(_)) {
+        if is_published
+            && matches!(network.mode, NetworkMode::None | NetworkMode::Container(_) | NetworkMode::Path(_))
+        {
             let message = "cannot publish a port without a network of its own";
             return Err(Error::refused(message, "use --network bridge"));
         }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::Workspace;
 use crate::limits::cgroup_effect;
 use crate::mount_points::MountPoints;
+use crate::namespaces::Shared;
 use crate::sandbox::SandboxPlan;
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
@@ -142,6 +143,7 @@ impl Engine {
             folder: &folder,
             passed: None,
             extra_binds: task.write_files(&folder)?,
+            shared: Shared::default(),
         };
         let started = self.make_sandbox(plan, &mut announce).and_then(|sandbox| sandbox.start());
         let ran = match started {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
-use carrack_container::{Bind, Effect, HostSettings, NetworkMode, Program};
+use carrack_container::{Bind, Effect, HostSettings, NamespaceMode, NetworkMode, Program};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
@@ -18,6 +18,7 @@ use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
+use crate::namespaces::Shared;
 use crate::spec::{self, SpecInput};
 use crate::{Engine, Error, Result, limits, timezone};
 
@@ -37,6 +38,8 @@ pub(crate) struct SandboxPlan<'a> {
     pub extra_binds: Vec<Bind>,
     /// Standard input, output and error of whoever starts it, where the program is to have them itself.
     pub passed: Option<[OwnedFd; 3]>,
+    /// What its namespaces are shared with.
+    pub shared: Shared,
 }
 
 /// A sandbox whose first process waits to become the program.
@@ -72,7 +75,7 @@ pub(crate) type Announce<'a> = &'a mut dyn FnMut(&Effect) -> Result<()>;
 impl Engine {
     /// Makes a sandbox up to the moment before its program is executed.
     pub(crate) fn make_sandbox(&self, plan: SandboxPlan<'_>, announce: Announce<'_>) -> Result<Sandbox> {
-        let hostname = hostname(plan.id, plan.program, plan.host);
+        let hostname = self.hostname(plan.id, plan.program, plan.host)?;
         // The address is known only when the network is attached, the mounts before: the file is written again.
         let files = HostFiles {
             hostname: &hostname,
@@ -93,6 +96,7 @@ impl Engine {
             hostname: &hostname,
             binds: &binds,
             mounts: opened.mounts(),
+            shared: &plan.shared,
             settings: &self.environment.settings.containers,
         };
         let spec = spec::container_spec(&input)?;
@@ -128,7 +132,9 @@ impl Engine {
     ) -> Result<Option<Attachment>> {
         match host.network.mode {
             NetworkMode::Bridge => {}
-            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => {
+                return Ok(None);
+            }
         }
         announce(&Effect::Network { attachment: id.into() })?;
         let netns = init.network_namespace()?;
@@ -151,10 +157,11 @@ pub(crate) fn user(rootfs: BorrowedFd<'_>, program: &Program, host: &HostSetting
 
 /// The host name in a sandbox: by default the short id, or the host's own together with its network.
 pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> String {
-    match (program.hostname.as_str(), &host.network.mode) {
-        ("", NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        ("", _) => id[..12].to_owned(),
-        (given, _) => given.to_owned(),
+    let of_host = host.network.mode == NetworkMode::Host || host.namespaces.uts == NamespaceMode::Host;
+    match program.hostname.as_str() {
+        "" if of_host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        "" => id[..12].to_owned(),
+        given => given.to_owned(),
     }
 }
 

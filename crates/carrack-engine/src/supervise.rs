@@ -98,14 +98,16 @@ impl Engine {
         let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
+        let shared = self.shared_namespaces(record)?;
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.container_mount(&key, record)?.open_held(&mut holds)?,
+            rootfs: self.container_mount(&key, record)?.open_held(&mut holds, shared.owners())?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
             extra_binds: Vec::new(),
             passed: passed.as_ref().map(copies).transpose()?,
+            shared,
         };
         let mut announce = |effect: &Effect| {
             self.containers.update(id, |state| {

@@ -68,7 +68,7 @@ impl Engine {
     /// Containers that cannot run without this one, newest first.
     pub fn dependents(&self, container: &Container) -> Result<Vec<Container>> {
         let mut others = self.containers.list()?;
-        let needs = |other: &Container| matches!(&other.record.host.network.mode, NetworkMode::Container(id) if *id == container.record.id);
+        let needs = |other: &Container| matches!(&other.record.host.network.mode, NetworkMode::Container(id) if *id == container.record.id.to_string());
         others.retain(needs);
         Ok(others)
     }

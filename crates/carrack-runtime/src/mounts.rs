@@ -70,7 +70,8 @@ pub(crate) fn plan(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<PlannedMo
 
 impl PlannedMount {
     fn new(mount: &Mount, context: &mut Context<'_>) -> Result<Self> {
-        let destination = mount.destination().clone();
+        // A relative one counts from the root (config.md, "Mounts").
+        let destination = Path::new("/").join(mount.destination());
         let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
         if !destination.is_absolute() || !destination.components().all(plain) {
             let shown = destination.display();
@@ -377,7 +378,7 @@ mod tests {
     #[test]
     fn destinations_with_parent_folders_or_over_proc_are_refused() {
         for (destination, kind) in [
-            ("a", "tmpfs"),
+            ("../a", "tmpfs"),
             ("/a/../b", "tmpfs"),
             ("/proc", "tmpfs"),
             ("/proc", "bind"),
@@ -386,6 +387,7 @@ mod tests {
             let result = mount(destination, kind, &[]);
             assert!(matches!(result, Err(Error::Spec { .. })), "{destination} {kind}");
         }
+        assert_eq!(mount("a", "tmpfs", &[]).unwrap().destination, Path::new("/a"));
         assert!(mount("/proc", "proc", &[]).is_ok());
         assert!(mount("/proc/meminfo", "bind", &[]).is_ok());
     }

@@ -113,6 +113,10 @@ impl PlannedProcess {
         let environment = process.env().as_deref().unwrap_or_default();
         let path = environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
         let rlimits = process.rlimits().as_deref().unwrap_or_default();
+        let twice = |at: usize| rlimits[..at].iter().any(|other| other.typ() == rlimits[at].typ());
+        if let Some(at) = (0..rlimits.len()).find(|at| twice(*at)) {
+            return Err(Error::spec(format!("expected each limit once, got {} twice", rlimits[at].typ())));
+        }
         let own = rustix::thread::capabilities(None).during("read", "the own capabilities")?;
         let user = process.user();
         let groups = user.additional_gids().iter().flatten();

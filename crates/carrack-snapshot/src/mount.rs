@@ -2,10 +2,10 @@
 //!
 //! Invariant: no path is part of a mount option, so that none can be misread as one, be cut, or be too long.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_sys::mount::{Attributes, Filesystem, clone_path, set_attributes};
+use carrack_sys::mount::{Attributes, Filesystem, clone_path, map_owners, set_attributes};
 use carrack_sys::rooted::Root;
 use carrack_sys::tree;
 use rustix::mount::MountAttrFlags;
@@ -85,30 +85,33 @@ impl Mount {
     ///
     /// It is a folder to all calls that take one (`openat2`, `fstatat` ...), and can be moved into a mount namespace.
     pub fn open(&self) -> Result<OwnedFd> {
-        self.open_with(None)
+        self.open_with(None, None)
     }
 
     /// [`Mount::open`] for a process that stays with the mount: as long as `holds` lives, other processes of carrack
-    /// that mount the same images share them with it, and thus the kernel's cache of their files.
-    pub fn open_held(&self, holds: &mut Holds) -> Result<OwnedFd> {
-        self.open_with(Some(holds))
+    /// that mount the same images share them with it, and thus the kernel's cache of their files. With `owners`, a user
+    /// namespace, files are shown with, and made by, the owners that it maps those of the snapshot to.
+    pub fn open_held(&self, holds: &mut Holds, owners: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+        self.open_with(Some(holds), owners)
     }
 
-    fn open_with(&self, holds: Option<&mut Holds>) -> Result<OwnedFd> {
+    fn open_with(&self, holds: Option<&mut Holds>, owners: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
         match self {
             Self::Overlay { lowers, upper, work, volatile } => {
                 let upper = upper.as_deref().zip(work.as_deref());
-                overlay(&open_lowers(lowers, holds)?, upper, *volatile)
+                let upper = upper.map(|(upper, work)| Upper::open(upper, work, owners)).transpose()?;
+                // overlayfs itself cannot be mapped; what it stands on can.
+                overlay(&open_lowers(lowers, holds, owners)?, upper.as_ref(), *volatile)
             }
             Self::Bind { source, read_only } => {
-                let mount = clone_path(source, false)?;
+                let mount = map(clone_path(source, false)?, owners)?;
                 if *read_only {
                     let attributes = Attributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
                     set_attributes(mount.as_fd(), attributes, false)?;
                 }
                 Ok(mount)
             }
-            Self::Image(image) => image.open(holds),
+            Self::Image(image) => map(image.open(holds)?, owners),
         }
     }
 
@@ -118,25 +121,55 @@ impl Mount {
     }
 }
 
-fn open_lowers(lowers: &[Lower], mut holds: Option<&mut Holds>) -> Result<Vec<OwnedFd>> {
-    let open = |lower: &Lower| match lower {
-        Lower::Folder(path) => Ok(Root::open(path)?.into()),
-        Lower::Image(image) => image.open(holds.as_deref_mut()),
+fn map(mount: OwnedFd, owners: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    if let Some(owners) = owners {
+        map_owners(mount.as_fd(), owners, false)?;
+    }
+    Ok(mount)
+}
+
+fn open_lowers(
+    lowers: &[Lower],
+    mut holds: Option<&mut Holds>,
+    owners: Option<BorrowedFd<'_>>,
+) -> Result<Vec<OwnedFd>> {
+    let open = |lower: &Lower| match (lower, owners) {
+        (Lower::Folder(path), None) => Ok(Root::open(path)?.into()),
+        (Lower::Folder(path), _) => map(clone_path(path, false)?, owners),
+        (Lower::Image(image), _) => map(image.open(holds.as_deref_mut())?, owners),
     };
     lowers.iter().map(open).collect()
 }
 
-fn overlay(lowers: &[OwnedFd], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
+/// The folders that overlayfs writes to, on one mount.
+struct Upper {
+    files: Root,
+    work: Root,
+}
+
+impl Upper {
+    fn open(files: &Path, work: &Path, owners: Option<BorrowedFd<'_>>) -> Result<Self> {
+        // What a volatile mount leaves there to be refused after a crash; the snapshot's owner decides that, not we.
+        tree::remove_tree(&work.join("work/incompat"))?;
+        let parent = files.parent().filter(|parent| work.parent() == Some(parent));
+        let (Some(_), Some(parent)) = (owners, parent) else {
+            return Ok(Self { files: Root::open(files)?, work: Root::open(work)? });
+        };
+        let parent = Root::from_fd(map(clone_path(parent, false)?, owners)?, parent);
+        let below = |path: &Path| parent.open_dir(path.file_name().unwrap_or_default());
+        Ok(Self { files: below(files)?, work: below(work)? })
+    }
+}
+
+fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>, volatile: bool) -> Result<OwnedFd> {
     let mut filesystem = Filesystem::new("overlay")?.option("source", "overlay")?;
     for lower in lowers {
         filesystem = folder_option(filesystem, "lowerdir+", lower)?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
-    if let Some((upper, work)) = upper {
-        // What a volatile mount leaves there to be refused after a crash; the snapshot's owner decides that, not we.
-        tree::remove_tree(&work.join("work/incompat"))?;
-        filesystem = folder_option(filesystem, "upperdir", &Root::open(upper)?)?;
-        filesystem = folder_option(filesystem, "workdir", &Root::open(work)?)?;
+    if let Some(Upper { files, work }) = upper {
+        filesystem = folder_option(filesystem, "upperdir", files)?;
+        filesystem = folder_option(filesystem, "workdir", work)?;
         attributes = MountAttrFlags::empty();
     }
     for (key, value) in PLAIN_UPPER {

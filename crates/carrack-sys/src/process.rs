@@ -103,6 +103,30 @@ pub fn clone_process_from(
     }
 }
 
+/// A descriptor that a child process opens where `open` goes, and this process does not.
+pub fn descriptor_from_child(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match clone_process(0, None)? {
+        Cloned::Child => {
+            let outcome = open().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
+            let sent = send_outcome(&theirs, &outcome);
+            // SAFETY: ends this copy of the process without running what is registered for the caller's own end.
+            unsafe { libc::_exit(i32::from(sent.is_err())) }
+        }
+        Cloned::Parent { pidfd, .. } => {
+            drop(theirs);
+            let received = receive_outcome(&ours);
+            wait_pidfd(pidfd.as_fd())?;
+            received?
+        }
+    }
+}
+
 fn send_outcome(socket: &OwnedFd, outcome: &Result<OwnedFd, i32>) -> io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

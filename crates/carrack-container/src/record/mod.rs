@@ -14,6 +14,7 @@ use crate::{ContainerId, ContainerName};
 mod devices;
 mod lifecycle;
 mod mounts;
+mod namespaces;
 mod network;
 mod resources;
 mod security;
@@ -23,6 +24,7 @@ pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, Rest
 pub use mounts::{
     Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
 };
+pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
 pub use security::SecuritySettings;
@@ -107,6 +109,8 @@ pub struct HostSettings {
     pub devices: DeviceSettings,
     /// Its network.
     pub network: ContainerNetwork,
+    /// The namespaces that it shares.
+    pub namespaces: NamespaceSettings,
     /// What it sees beside its image.
     pub mounts: MountSettings,
     /// What its processes may do.
@@ -115,6 +119,8 @@ pub struct HostSettings {
     pub annotations: BTreeMap<String, String>,
     /// Restarts, health checks, and where its output goes.
     pub lifecycle: LifecycleSettings,
+    /// How likely its processes are killed when memory is short, from -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-use crate::ContainerId;
 
 /// The network of a container, and how names are resolved in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,8 +47,10 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
-    /// That of another container.
-    Container(ContainerId),
+    /// That of another container, by its id once the container is created.
+    Container(String),
+    /// That of a file.
+    Path(PathBuf),
 }
 
 /// A port of the container that the host serves.

@@ -1,6 +1,8 @@
 //! `HostConfig` of `docker container inspect`: what was asked of the host.
 
-use carrack_container::{ContainerNetwork, HostSettings, SecuritySettings};
+use carrack_container::{
+    ContainerNetwork, HostSettings, NamespaceMode, NamespaceSettings, SecuritySettings, UserMode,
+};
 use serde_json::{Value, json};
 
 use super::lifecycle;
@@ -18,10 +20,12 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         network(&host.network),
         security(&host.security),
         lifecycle::lifecycle_json(&host.lifecycle),
+        namespaces(&host.namespaces),
         json!({
             "AutoRemove": host.auto_remove,
             "GroupAdd": host.group_add,
             "Init": host.init,
+            "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
             "Annotations": host.annotations,
             "Sysctls": host.sysctls,
         }),
@@ -31,6 +35,22 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
         _ => None,
     });
     Value::Object(fields.flatten().collect())
+}
+
+fn namespaces(modes: &NamespaceSettings) -> Value {
+    // Docker's word for a user namespace that is not asked for is none.
+    let user = if modes.user == UserMode::Host { String::new() } else { modes.user.to_string() };
+    let text = |mode: &NamespaceMode| match mode {
+        NamespaceMode::Private => String::new(),
+        mode => mode.to_string(),
+    };
+    json!({
+        "UsernsMode": user,
+        "PidMode": text(&modes.pid),
+        "IpcMode": modes.ipc.to_string(),
+        "UTSMode": text(&modes.uts),
+        "CgroupnsMode": modes.cgroup.to_string(),
+    })
 }
 
 fn network(network: &ContainerNetwork) -> Value {

@@ -11,6 +11,7 @@ pub fn network_text(network: &NetworkMode) -> String {
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
+        NetworkMode::Path(path) => format!("ns:{}", path.display()),
     }
 }
 

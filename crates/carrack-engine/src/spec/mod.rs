@@ -5,15 +5,18 @@ use carrack_runtime::{User, spec};
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Mount, Spec};
 
 use crate::Result;
+use crate::namespaces::Shared;
 use crate::settings::ContainerSettings;
 
 mod devices;
+mod labels;
 mod mounts;
 mod namespaces;
 mod privileged;
 mod process;
 mod resources;
 mod security;
+mod system_paths;
 
 pub use devices::check_device_rule;
 pub(crate) use process::exec_process;
@@ -33,6 +36,8 @@ pub(crate) struct SpecInput<'a> {
     pub binds: &'a [Bind],
     /// Mounts of the user's, those below others last.
     pub mounts: &'a [Mount],
+    /// What its namespaces are shared with.
+    pub shared: &'a Shared,
     pub settings: &'a ContainerSettings,
 }
 
@@ -42,7 +47,10 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let security = Security::of(&input.host.security)?;
     let SpecInput { program, host, user, hostname, .. } = *input;
     spec.set_process(Some(process::process(&ProcessInput { program, host, user, hostname }, &security)?));
-    spec.set_mounts(Some(mounts::mounts(input, spec.mounts().clone().unwrap_or_default())));
+    let mut all = mounts::mounts(input, spec.mounts().clone().unwrap_or_default());
+    namespaces::adapt_mounts(input, &mut all);
+    security.adapt_mounts(&mut all);
+    spec.set_mounts(Some(all));
     if namespaces::has_own_name(input) {
         spec.set_hostname(Some(input.hostname.to_owned()));
     }
@@ -50,6 +58,7 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
         root.set_readonly(Some(input.host.mounts.read_only));
     }
     let mut linux = spec.linux().clone().unwrap_or_default();
+    security.configure(&mut linux);
     configure_linux(&mut linux, input, security.seccomp)?;
     spec.set_linux(Some(linux));
     devices::configure(&mut spec, &input.host.devices, input.settings)?;
@@ -72,6 +81,9 @@ pub(crate) fn limits(spec: &Spec) -> LinuxResources {
 
 fn configure_linux(linux: &mut Linux, input: &SpecInput<'_>, seccomp: Option<LinuxSeccomp>) -> Result<()> {
     let namespaces = namespaces::namespaces(input, linux.namespaces().clone().unwrap_or_default());
+    if let Some(mappings) = &input.shared.mappings {
+        linux.set_uid_mappings(Some(mappings.uids.clone())).set_gid_mappings(Some(mappings.gids.clone()));
+    }
     let mut limits = linux.resources().clone().unwrap_or_default();
     resources::configure(&mut limits, &input.host.resources, input.settings)?;
     linux
@@ -98,6 +110,7 @@ mod tests {
             hostname: "web",
             binds: &[],
             mounts: &[],
+            shared: &Shared::default(),
             settings: &settings,
         })
     }
@@ -156,7 +169,7 @@ mod tests {
             spec(&Program::default(), &host).is_err()
         };
         assert!(with(|host| host.security.cap_add = vec!["NOPE".into()]));
-        assert!(with(|host| host.security.options = vec!["apparmor=x".into()]));
+        assert!(with(|host| host.security.options = vec!["nonsense=x".into()]));
         assert!(with(|host| host.resources.ulimits = vec![Ulimit { name: "nope".into(), soft: 1, hard: 1 }]));
     }
 }

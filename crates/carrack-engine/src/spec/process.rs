@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use carrack_container::{HostSettings, Program};
+use carrack_container::{HostSettings, Program, Ulimit};
 use carrack_runtime::{User, spec};
-use oci_spec::runtime::{Box as ConsoleSize, Process, User as SpecUser};
+use oci_spec::runtime::{Box as ConsoleSize, PosixRlimit, Process, User as SpecUser};
 
 use super::resources::rlimit;
 use super::security::Security;
@@ -47,11 +47,25 @@ pub fn process(input: &ProcessInput<'_>, security: &Security) -> Result<Process>
         .set_terminal(Some(program.tty))
         .set_capabilities(Some(sets))
         .set_no_new_privileges(Some(security.no_new_privileges))
-        .set_rlimits(Some(host.resources.ulimits.iter().map(rlimit).collect::<Result<_>>()?));
+        .set_oom_score_adj(host.oom_score_adj)
+        .set_selinux_label(security.labels.process.clone())
+        .set_apparmor_profile(security.apparmor.clone())
+        .set_rlimits(Some(rlimits(&host.resources.ulimits)?));
     if program.tty {
         process.set_console_size(Some(ConsoleSize::default()));
     }
     Ok(process)
+}
+
+/// The last word on each limit counts; the specification takes each once only.
+fn rlimits(asked: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
+    let mut limits: Vec<PosixRlimit> = Vec::new();
+    for limit in asked.iter().map(rlimit) {
+        let limit = limit?;
+        limits.retain(|other| other.typ() != limit.typ());
+        limits.push(limit);
+    }
+    Ok(limits)
 }
 
 /// The program's own variables win over those that every container has.

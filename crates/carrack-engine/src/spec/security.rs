@@ -3,8 +3,10 @@
 use carrack_container::SecuritySettings;
 use carrack_runtime::{capabilities, seccomp};
 use carrack_sys::atomic;
-use oci_spec::runtime::{Capability, LinuxSeccomp};
+use oci_spec::runtime::{Capability, Linux, LinuxSeccomp, Mount};
 
+use super::labels::Labels;
+use super::system_paths::SystemPaths;
 use crate::{Error, Result};
 
 fn granted_capabilities(settings: &SecuritySettings) -> Result<Vec<Capability>> {
@@ -42,13 +44,25 @@ pub struct Security {
     pub granted: Vec<Capability>,
     pub no_new_privileges: bool,
     pub seccomp: Option<LinuxSeccomp>,
+    /// SELinux contexts; none where SELinux is off.
+    pub labels: Labels,
+    /// The AppArmor profile; none means the host's rule for programs without one.
+    pub apparmor: Option<String>,
+    paths: SystemPaths,
 }
 
 impl Security {
     pub fn of(settings: &SecuritySettings) -> Result<Self> {
         let granted = granted_capabilities(settings)?;
         let seccomp = (!settings.privileged).then(|| seccomp::default_profile(&granted));
-        let mut security = Self { granted, no_new_privileges: false, seccomp };
+        let mut security = Self {
+            granted,
+            no_new_privileges: false,
+            seccomp,
+            labels: Labels::of(settings)?,
+            apparmor: None,
+            paths: SystemPaths::of(settings)?,
+        };
         for option in &settings.options {
             // Docker once separated the two by a colon.
             let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
@@ -56,13 +70,27 @@ impl Security {
                 ("no-new-privileges", "true" | "false") => security.no_new_privileges = value == "true",
                 ("seccomp", "unconfined") => security.seccomp = None,
                 ("seccomp", file) => security.seccomp = Some(read_profile(file)?),
+                ("apparmor", "unconfined") => security.apparmor = None,
+                ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
+                ("label" | "mask" | "unmask" | "systempaths" | "proc-opts", _) => {}
                 _ => {
-                    let hint = "carrack knows no-new-privileges, seccomp=unconfined and seccomp=FILE";
+                    let hint = "carrack knows no-new-privileges, seccomp, label, apparmor, mask, unmask, \
+                                systempaths and proc-opts";
                     return Err(Error::refused(format!("unknown security option {option:?}"), hint));
                 }
             }
         }
         Ok(security)
+    }
+
+    /// Masked and read-only paths, and the label of new filesystems.
+    pub fn configure(&self, linux: &mut Linux) {
+        self.paths.configure(linux);
+        linux.set_mount_label(self.labels.mount.clone());
+    }
+
+    pub fn adapt_mounts(&self, mounts: &mut [Mount]) {
+        self.paths.adapt_mounts(mounts);
     }
 }
 

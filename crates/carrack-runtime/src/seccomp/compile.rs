@@ -30,6 +30,15 @@ pub enum CompileError {
         /// The call.
         name: String,
     },
+    /// A rule about nothing.
+    #[error("expected the name of a system call in each rule, got none")]
+    NoNames,
+    /// An error number for an action that returns none.
+    #[error("expected no errnoRet with the action {action}, which returns no error")]
+    ErrnoWithout {
+        /// The action.
+        action: String,
+    },
     /// A value that the kernel would cut.
     #[error("expected an errnoRet up to 4095, got {errno}")]
     Errno {
@@ -60,6 +69,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, CompileError>
         // Whoever is to be told could not even be reached.
         return Err(CompileError::DefaultNotify);
     }
+    check_errno(profile.default_action(), profile.default_errno_ret())?;
     let default = verdict(profile.default_action(), profile.default_errno_ret())?;
     let mut code = vec![load(OFFSET_ARCHITECTURE)];
     for architecture in architectures(profile) {
@@ -167,6 +177,10 @@ fn rules(
     let mut outcomes = BTreeMap::new();
     for entry in profile.syscalls().iter().flatten() {
         let errno = entry.errno_ret().or(profile.default_errno_ret());
+        if entry.names().is_empty() {
+            return Err(CompileError::NoNames);
+        }
+        check_errno(entry.action(), entry.errno_ret())?;
         let verdict = verdict(entry.action(), errno)?;
         if verdict == SECCOMP_RET_USER_NOTIF && entry.names().iter().any(|name| name == HANDOVER) {
             return Err(CompileError::NotifiesHandover { name: HANDOVER.to_owned() });
@@ -336,6 +350,15 @@ fn condition(argument: &LinuxSeccompArg, rest: usize) -> Result<Vec<Instruction>
 
 fn halves(value: u64) -> (u32, u32) {
     ((value >> 32) as u32, value as u32)
+}
+
+/// The number would mean nothing.
+fn check_errno(action: LinuxSeccompAction, errno: Option<u32>) -> Result<(), CompileError> {
+    let takes_one = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
+    match errno {
+        Some(_) if !takes_one => Err(CompileError::ErrnoWithout { action: action.to_string() }),
+        _ => Ok(()),
+    }
 }
 
 fn verdict(action: LinuxSeccompAction, errno_number: Option<u32>) -> Result<u32, CompileError> {

@@ -27,6 +27,7 @@ mod listing;
 mod log_drivers;
 mod monitor_memory;
 mod mounts;
+mod namespaces;
 mod network;
 mod pause;
 mod privileged;

@@ -159,6 +159,8 @@ fn a_profile_that_cannot_be_a_filter_is_refused() {
     let errno = LinuxSeccompAction::ScmpActErrno;
     assert_eq!(one("mkdir", errno, Some(5000)), Err(CompileError::Errno { errno: 5000 }));
     assert_eq!(call(&one("mkdir", errno, Some(0)).unwrap(), "mkdir", [0; 6]), SECCOMP_RET_ERRNO);
+    let wrong = one("mkdir", LinuxSeccompAction::ScmpActKill, Some(1));
+    assert!(matches!(wrong, Err(CompileError::ErrnoWithout { .. })));
     let trace = one("mkdir", LinuxSeccompAction::ScmpActTrace, Some(9)).unwrap();
     assert_eq!(call(&trace, "mkdir", [0; 6]), SECCOMP_RET_TRACE | 9);
 

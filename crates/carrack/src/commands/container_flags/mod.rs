@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod mount_spec;
 mod mounts;
+mod namespaces;
 mod network;
 mod process;
 mod resources;
@@ -32,6 +33,7 @@ use id_file::IdFile;
 use inapplicable::InapplicableFlags;
 use lifecycle::LifecycleFlags;
 use mounts::MountFlags;
+use namespaces::NamespaceFlags;
 use network::NetworkFlags;
 use process::ProcessFlags;
 use resources::ResourceFlags;
@@ -95,6 +97,8 @@ pub struct ContainerFlags {
     devices: DeviceFlags,
     #[command(flatten)]
     mounts: MountFlags,
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
     #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
@@ -214,6 +218,8 @@ impl ContainerFlags {
             devices: self.devices.settings()?,
             network: self.network.settings()?,
             mounts: self.mounts.settings()?,
+            namespaces: self.namespaces.settings()?,
+            oom_score_adj: self.namespaces.oom_score_adj,
             security: self.security.settings(),
             lifecycle: self.lifecycle.settings()?,
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),

@@ -10,7 +10,7 @@ use crate::failure::{Result, invalid};
 
 #[derive(Args)]
 pub struct NetworkFlags {
-    /// none, host or bridge; bridge:ip=ADDRESS,mac=ADDRESS asks for addresses
+    /// none, host, bridge, container:NAME or ns:PATH; bridge:ip=ADDRESS,mac=ADDRESS asks for addresses
     #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge")]
     network: String,
     /// Address of the container on the bridge
@@ -89,7 +89,13 @@ struct Place {
 
 impl Place {
     fn parse(text: &str) -> Result<Self> {
-        let wrong = || invalid("--network", text, "none, host or bridge[:ip=ADDRESS,mac=ADDRESS]");
+        let wrong = || {
+            invalid(
+                "--network",
+                text,
+                "none, host, bridge[:ip=ADDRESS,mac=ADDRESS], container:NAME or ns:PATH",
+            )
+        };
         let (name, options) = match text.split_once(':') {
             Some(("bridge" | "default", options)) => ("bridge", options),
             _ if text.contains('=') => ("", text),
@@ -97,11 +103,11 @@ impl Place {
         };
         let mut place = Self { mode: NetworkMode::Bridge, address: None, mac: None };
         if !name.is_empty() {
-            place.mode = network(name)?;
+            place.mode = run_network(name)?;
         }
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=').ok_or_else(wrong)? {
-                ("name", name) => place.mode = network(name)?,
+                ("name", name) => place.mode = run_network(name)?,
                 ("ip", address) => place.address = Some(address.parse().map_err(|_| wrong())?),
                 ("mac" | "mac-address", address) => place.mac = Some(address.to_owned()),
                 _ => return Err(wrong()),
@@ -122,6 +128,15 @@ fn one_of<T>(flag: &str, given: Option<T>, of_network: Option<T>) -> Result<Opti
 fn parse_word(text: &str) -> Result<String, String> {
     let is_word = !text.is_empty() && text.chars().all(|symbol| symbol.is_ascii_graphic());
     if is_word { Ok(text.to_owned()) } else { Err("expected one word".to_owned()) }
+}
+
+/// What a container may join beside the networks that a build has too.
+fn run_network(text: &str) -> Result<NetworkMode> {
+    match text.split_once(':') {
+        Some(("container", name)) if !name.is_empty() => Ok(NetworkMode::Container(name.to_owned())),
+        Some(("ns", path)) if path.starts_with('/') => Ok(NetworkMode::Path(path.into())),
+        _ => network(text),
+    }
 }
 
 /// none, host or bridge, as given.

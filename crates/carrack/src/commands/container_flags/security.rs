@@ -14,7 +14,8 @@ pub struct SecurityFlags {
     /// Take a capability, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined or seccomp=FILE
+    /// no-new-privileges, seccomp=unconfined|FILE, apparmor=PROFILE, label=disable|type:TYPE ..., mask=PATHS,
+    /// unmask=ALL|PATHS, systempaths=unconfined, proc-opts=OPTIONS
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
 }
