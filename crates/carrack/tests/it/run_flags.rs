@@ -100,8 +100,7 @@ fn every_flag_of_the_command_line_is_in_the_table() {
     assert!(rows.len() > 140, "{} rows were read", rows.len());
     let known: BTreeSet<&str> = rows.iter().map(|row| row.flag.as_str()).collect();
     assert_eq!(known.len(), rows.len(), "a flag is there twice");
-    let missing: Vec<_> =
-        flags_of_help().into_iter().filter(|flag| !known.contains(flag.as_str())).collect();
+    let missing: Vec<_> = flags_of_help().into_iter().filter(|flag| !known.contains(flag.as_str())).collect();
     assert!(missing.is_empty(), "the table lacks {missing:?}");
 }
 
@@ -139,7 +138,8 @@ fn every_test_of_the_table_is_there() {
 #[test]
 fn what_cannot_apply_says_so() {
     let store = empty_store();
-    let run = |flags: &[&str]| store.carrack([&["run", "--rm", "--pull", "never"], flags, &["absent"]].concat());
+    let run =
+        |flags: &[&str]| store.carrack([&["run", "--rm", "--pull", "never"], flags, &["absent"]].concat());
     let refused: [&[&str]; 12] = [
         &["--link", "db:db"],
         &["--ip6", "fd00::2"],

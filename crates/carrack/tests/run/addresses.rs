@@ -9,7 +9,8 @@ fn an_address_may_be_asked_for() {
     let sea = Sea::new();
     let mac = "02:42:ac:11:00:09";
     let script = "ip -o -4 address show eth0; ip -o link show eth0; sleep 1000";
-    let flags = ["run", "-d", "--name", "one", "--ip", "10.87.0.99", "--mac-address", mac, "--stop-timeout", "0"];
+    let flags =
+        ["run", "-d", "--name", "one", "--ip", "10.87.0.99", "--mac-address", mac, "--stop-timeout", "0"];
     sea.carrack(&[&flags[..], &[IMAGE, "sh", "-c", script]].concat()).success();
     eventually("it has told its addresses", || sea.carrack(&["logs", "one"]).stdout.contains("link/ether"));
     let seen = sea.carrack(&["logs", "one"]).success().stdout;
@@ -45,8 +46,10 @@ fn every_port_that_is_known_is_published() {
     });
     sea.store.load(&image, "localhost/server:1");
     let flags = ["-P", "--expose", "7000-7001", "-p", "8080:80", "--stop-timeout", "0"];
-    sea.carrack(&[&["run", "-d", "--name", "one"], &flags[..], &["localhost/server:1", "sleep", "1000"]].concat())
-        .success();
+    sea.carrack(
+        &[&["run", "-d", "--name", "one"], &flags[..], &["localhost/server:1", "sleep", "1000"]].concat(),
+    )
+    .success();
     let ports = sea.carrack(&["port", "one"]).line();
     let inner: Vec<&str> = ports.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(inner.len(), 4, "{ports}");

@@ -6,13 +6,15 @@ use crate::{UNTIL_TERM, await_ready, detached, folder};
 #[test]
 fn every_flag_of_exec() {
     let store = store();
-    let flags = ["--name", "one", "-e", "A=1", "-e", "B=1", "-w", "/bin", "--umask", "0027", "--unsetenv", "PATH"];
+    let flags =
+        ["--name", "one", "-e", "A=1", "-e", "B=1", "-w", "/bin", "--umask", "0027", "--unsetenv", "PATH"];
     detached(&store, &flags, UNTIL_TERM);
     let files = folder(&store, "files", &[("env", "B=file\nC=file\n")]);
     let file = files.join("env").display().to_string();
     let exec = |words: &[&str]| store.carrack([&["exec"], words].concat());
     let script = "echo $A $B $C $D $PWD $HOME; umask";
-    let seen = exec(&["--env-file", &file, "-e", "C=flag", "-e", "D=", "one", "/bin/sh", "-c", script]).line();
+    let seen =
+        exec(&["--env-file", &file, "-e", "C=flag", "-e", "D=", "one", "/bin/sh", "-c", script]).line();
     assert_eq!(seen, "1 file flag /bin /root\n0027");
     let home = exec(&["-u", "nobody", "one", "/bin/sh", "-c", "echo $HOME $(/bin/id -u)"]).line();
     assert_eq!(home, "/ 65534");
@@ -21,7 +23,9 @@ fn every_flag_of_exec() {
     exec(&["one", "/bin/sh", "-c", "kill -9 $$"]).code(137);
     exec(&["-w", "/no/such", "one", "/bin/true"]).code(125);
     exec(&["-d", "one", "/bin/touch", "/made"]).success();
-    crate::eventually("the detached command has run", || exec(&["one", "/bin/test", "-e", "/made"]).code == 0);
+    crate::eventually("the detached command has run", || {
+        exec(&["one", "/bin/test", "-e", "/made"]).code == 0
+    });
     exec(&["--preserve-fds", "1", "one", "/bin/true"]).code(125);
     exec(&["one"]).code(125);
 }
@@ -57,11 +61,27 @@ fn odd_users_are_refused_and_hostile_files_do_no_harm() {
     detached(&store, &["--name", "one", "--stop-timeout", "0"], UNTIL_TERM);
     await_ready(&store, "one");
     let exec = |user: &str| store.carrack(["exec", "-u", user, "one", "id", "-u"]);
-    for (user, uid) in [("", "0"), ("0:0", "0"), ("nobody:root", "65534"), ("7", "7"), ("7:8", "7"), (":nogroup", "0")] {
+    for (user, uid) in
+        [("", "0"), ("0:0", "0"), ("nobody:root", "65534"), ("7", "7"), ("7:8", "7"), (":nogroup", "0")]
+    {
         assert_eq!(exec(user).line(), uid, "{user:?}");
     }
-    let odd = ["-1", "+1", "4294967295", "4294967296", "99999999999999999999", "0x0", " 0", "root ", "0:-1", "0:4294967295",
-        "root\n", "root:x:0", "a:b:c", "../root"];
+    let odd = [
+        "-1",
+        "+1",
+        "4294967295",
+        "4294967296",
+        "99999999999999999999",
+        "0x0",
+        " 0",
+        "root ",
+        "0:-1",
+        "0:4294967295",
+        "root\n",
+        "root:x:0",
+        "a:b:c",
+        "../root",
+    ];
     for user in odd {
         let refused = exec(user);
         assert!(refused.code >= 125, "{user:?} ran: {} {}", refused.stdout, refused.stderr);
@@ -78,11 +98,17 @@ fn odd_users_are_refused_and_hostile_files_do_no_harm() {
 #[test]
 fn giant_files_of_users_are_refused() {
     let store = store();
-    let image = crate::kit::busybox().layer(&format!("/etc/passwd {:?}", format!("root:x:0:0:{}:/:/bin/sh\n", "x".repeat(2 << 20))));
+    let image = crate::kit::busybox()
+        .layer(&format!("/etc/passwd {:?}", format!("root:x:0:0:{}:/:/bin/sh\n", "x".repeat(2 << 20))));
     store.load(&image, "localhost/giant:1");
-    let run = store.carrack(["run", "--rm", "--network", "none", "-u", "root", "localhost/giant:1", "true"]).code(125);
+    let run = store
+        .carrack(["run", "--rm", "--network", "none", "-u", "root", "localhost/giant:1", "true"])
+        .code(125);
     assert!(run.stderr.contains("/etc/passwd"), "{}", run.stderr);
-    let long = crate::kit::busybox().layer(&format!("/etc/passwd {:?}", "root:x:0:0:root:/root:/bin/sh\n".to_owned() + &"y".repeat(500_000)));
+    let long = crate::kit::busybox().layer(&format!(
+        "/etc/passwd {:?}",
+        "root:x:0:0:root:/root:/bin/sh\n".to_owned() + &"y".repeat(500_000)
+    ));
     store.load(&long, "localhost/long:1");
     store.carrack(["run", "--rm", "--network", "none", "-u", "root", "localhost/long:1", "true"]).success();
 }

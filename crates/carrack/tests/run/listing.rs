@@ -10,9 +10,14 @@ fn fleet() -> Store {
     let store = store();
     detached(&store, &["--name", "one", "-l", "team=sea", "-l", "old"], "exit 3");
     store.carrack(["wait", "one"]).success();
-    let two = ["create", "--name", "two", "--network", "none", "-l", "team=land", "--expose", "80", IMAGE, "true"];
+    let two =
+        ["create", "--name", "two", "--network", "none", "-l", "team=land", "--expose", "80", IMAGE, "true"];
     store.carrack(two).success();
-    detached(&store, &["--name", "three", "-l", "team=sea", "--stop-timeout", "0", "-v", "/etc:/host:ro"], UNTIL_TERM);
+    detached(
+        &store,
+        &["--name", "three", "-l", "team=sea", "--stop-timeout", "0", "-v", "/etc:/host:ro"],
+        UNTIL_TERM,
+    );
     store
 }
 
@@ -66,7 +71,9 @@ fn ps_filters_as_docker() {
     assert_eq!(names(&store, &["--filter", "status=exited", "--filter", "status=created"]), "two one");
     assert_eq!(names(&store, &["-a", "--filter", "label=team=sea", "--filter", "name=o"]), "one");
     assert_eq!(names(&store, &["-a", "--filter", "label=team=sea", "--filter", "label=old"]), "one");
-    for wrong in ["status=odd", "name=w.*b", "nonsense=1", "exited=x", "before=absent", "ancestor=absent", "label"] {
+    for wrong in
+        ["status=odd", "name=w.*b", "nonsense=1", "exited=x", "before=absent", "ancestor=absent", "label"]
+    {
         let refused = store.carrack(["ps", "--filter", wrong]).code(1);
         assert!(refused.stderr.contains("error:"), "{wrong}: {}", refused.stderr);
     }
@@ -101,9 +108,22 @@ fn ps_limits_sorts_and_measures() {
     let bare = store.carrack(["ps", "-a", "--noheading"]).success().stdout;
     assert_eq!(bare.lines().count(), 3, "{bare}");
     let row = store.carrack(["ps", "-a", "--filter", "name=one", "--format", "json"]).line();
-    for field in ["Command", "CreatedAt", "ID", "Image", "Labels", "LocalVolumes", "Mounts", "Names", "Networks", "Ports",
-        "RunningFor", "Size", "State", "Status"]
-    {
+    for field in [
+        "Command",
+        "CreatedAt",
+        "ID",
+        "Image",
+        "Labels",
+        "LocalVolumes",
+        "Mounts",
+        "Names",
+        "Networks",
+        "Ports",
+        "RunningFor",
+        "Size",
+        "State",
+        "Status",
+    ] {
         assert!(row.contains(&format!("\"{field}\":")), "{field} of {row}");
     }
     let size = store.carrack(["inspect", "--size", "--format", "{{.SizeRw}} {{.SizeRootFs}}", "one"]).line();
@@ -159,7 +179,8 @@ fn wait_knows_conditions_and_exists_answers() {
     store.carrack(["wait", "absent"]).code(1);
     store.carrack(["wait", "--ignore", "absent"]).success();
     let mut removed = store.command();
-    let waiting = removed.args(["wait", "--condition", "removed", "three"]).stdout(std::process::Stdio::piped());
+    let waiting =
+        removed.args(["wait", "--condition", "removed", "three"]).stdout(std::process::Stdio::piped());
     let waiting = waiting.spawn().unwrap();
     store.carrack(["container", "exists", "three"]).success();
     let descriptors = format!("/proc/{}/fd", waiting.id());
@@ -183,10 +204,12 @@ fn info_and_version_have_dockers_fields() {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     assert_eq!(store.carrack(["info", "--format", "{{.KernelVersion}}"]).line(), kernel);
     let text = store.carrack(["info"]).success().stdout;
-    for line in ["Storage Driver: ", "Cgroup Version: ", "Security Options:\n name=seccomp", " Running: 1\n"] {
+    for line in ["Storage Driver: ", "Cgroup Version: ", "Security Options:\n name=seccomp", " Running: 1\n"]
+    {
         assert!(text.contains(line), "{line} of {text}");
     }
-    let version = store.carrack(["version", "--format", "{{.Server.Version}} {{.Client.KernelVersion}}"]).line();
+    let version =
+        store.carrack(["version", "--format", "{{.Server.Version}} {{.Client.KernelVersion}}"]).line();
     assert!(version.ends_with(&kernel), "{version}");
     store.carrack(["rm", "-f", "three"]).success();
 }

@@ -17,7 +17,11 @@ fn a_privileged_container_may_do_what_the_host_may() {
                   grep ' /sys ' /proc/self/mountinfo | grep -c ' rw,'";
     let seen = run(&store, &["--privileged"], script).success().stdout;
     let lines: Vec<&str> = seen.lines().collect();
-    assert_eq!(lines, [&format!("CapEff:\t{bounding}"), "Seccomp:\t0", "mounted", "written", "0", "1"], "{seen}");
+    assert_eq!(
+        lines,
+        [&format!("CapEff:\t{bounding}"), "Seccomp:\t0", "mounted", "written", "0", "1"],
+        "{seen}"
+    );
     let devices = run(&store, &["--privileged"], "ls /dev").line();
     for device in ["kmsg", "null"] {
         assert!(devices.lines().any(|name| name == device), "{device} of {devices}");
@@ -50,7 +54,10 @@ fn inspect_shows_what_is_enforced() {
     assert_eq!(inspect(&store, "plain", "{{.HostConfig.Privileged}} {{.AppArmorProfile}}"), "false ");
 
     detached(&store, &["--name", "open", "--privileged"], UNTIL_TERM);
-    assert_eq!(inspect(&store, "open", "{{.HostConfig.Privileged}} {{.Security.Seccomp}}"), "true unconfined");
+    assert_eq!(
+        inspect(&store, "open", "{{.HostConfig.Privileged}} {{.Security.Seccomp}}"),
+        "true unconfined"
+    );
     assert_eq!(inspect(&store, "open", "{{json .HostConfig.MaskedPaths}}"), "[]");
     assert!(inspect(&store, "open", "{{json .EffectiveCaps}}").contains("CAP_SYS_ADMIN"));
 

@@ -31,7 +31,10 @@ fn the_detach_keys_leave_the_container_running() {
     let inner = store.command();
     let mut words = vec![inner.get_program().to_string_lossy().into_owned()];
     words.extend(inner.get_args().map(|word| word.to_string_lossy().into_owned()));
-    let line = format!("{} run -it --name one --network none --stop-timeout 0 --detach-keys ctrl-x,x {IMAGE}", words.join(" "));
+    let line = format!(
+        "{} run -it --name one --network none --stop-timeout 0 --detach-keys ctrl-x,x {IMAGE}",
+        words.join(" ")
+    );
     let mut session = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .stdin(Stdio::piped())
@@ -77,7 +80,8 @@ fn files_tell_which_container_it_is() {
     let store = store();
     let file = |name: &str| store.path().join(name).display().to_string();
     let (id_file, pid_file, monitor_file) = (file("id"), file("pid"), file("monitor"));
-    let flags = ["--cidfile", &id_file, "--pidfile", &pid_file, "--conmon-pidfile", &monitor_file, "--name", "one"];
+    let flags =
+        ["--cidfile", &id_file, "--pidfile", &pid_file, "--conmon-pidfile", &monitor_file, "--name", "one"];
     let id = detached(&store, &flags, UNTIL_TERM);
     assert_eq!(fs::read_to_string(&id_file).unwrap(), id);
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), inspect(&store, "one", "{{.State.Pid}}"));
@@ -123,7 +127,10 @@ fn a_name_may_be_taken_from_another() {
 fn the_image_may_go_with_the_container() {
     let store = store();
     let with = |flags: &[&str]| {
-        store.carrack([&["run", "--network", "none", "--pull", "never"], flags, &[IMAGE, "sh", "-c", "exit 3"]].concat())
+        store.carrack(
+            [&["run", "--network", "none", "--pull", "never"], flags, &[IMAGE, "sh", "-c", "exit 3"]]
+                .concat(),
+        )
     };
     store.carrack(["create", "--name", "user", IMAGE]).success();
     with(&["--rmi"]).code(3);
@@ -155,7 +162,9 @@ fn a_container_is_stopped_its_own_way() {
 fn the_parts_of_a_platform_are_put_together() {
     let store = store();
     let run = |flags: &[&str]| {
-        store.carrack([&["run", "--rm", "--network", "none", "--pull", "never"], flags, &[IMAGE, "true"]].concat())
+        store.carrack(
+            [&["run", "--rm", "--network", "none", "--pull", "never"], flags, &[IMAGE, "true"]].concat(),
+        )
     };
     run(&["--arch", std::env::consts::ARCH]).success();
     run(&["--os", "linux"]).success();

@@ -24,7 +24,8 @@ fn variables_are_passed_on_and_left_out() {
     for expected in ["SHIP_A=1", "SHIP_B=2", "X=mine", "HOME=/root"] {
         assert!(host.iter().any(|line| line == expected), "{expected} of {host:?}");
     }
-    let some = environment(&store, &caller, &["-e", "SHIP_*", "--unsetenv", "HOME", "--unsetenv", "HOSTNAME"]);
+    let some =
+        environment(&store, &caller, &["-e", "SHIP_*", "--unsetenv", "HOME", "--unsetenv", "HOSTNAME"]);
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     assert_eq!(some, [path, "SHIP_A=1", "SHIP_B=2"]);
     assert_eq!(environment(&store, &caller, &["--unsetenv-all", "-e", "ONLY=this"]), ["ONLY=this"]);
@@ -74,7 +75,8 @@ fn names_of_the_host_and_of_others() {
     for name in ["a\n192.0.2.9 bank", "-a", "a b", &"a".repeat(65)] {
         run(&store, &["--hostname", name], "true").code(125);
     }
-    let flags = ["--add-host", "db:192.0.2.7", "--add-host", "six=[fd00::1]", "--add-host", "up:host-gateway"];
+    let flags =
+        ["--add-host", "db:192.0.2.7", "--add-host", "six=[fd00::1]", "--add-host", "up:host-gateway"];
     let hosts = run(&store, &flags, "tail -n 3 /etc/hosts").line();
     assert_eq!(hosts, "192.0.2.7\tdb\nfd00::1\tsix\n10.87.0.1\tup");
     run(&store, &["--add-host", "db"], "true").code(125);
@@ -86,7 +88,8 @@ fn names_of_the_host_and_of_others() {
 #[test]
 fn name_servers_and_what_goes_with_them() {
     let store = store();
-    let flags = ["--dns", "192.0.2.53", "--dns", "fd00::53", "--dns-search", "a.example", "--dns-option", "ndots:3"];
+    let flags =
+        ["--dns", "192.0.2.53", "--dns", "fd00::53", "--dns-search", "a.example", "--dns-option", "ndots:3"];
     let script = "grep -E '^(nameserver|search|options)' /etc/resolv.conf";
     let expected = "search a.example\nnameserver 192.0.2.53\nnameserver fd00::53\noptions ndots:3";
     assert_eq!(run(&store, &flags, script).line(), expected);
@@ -98,8 +101,9 @@ fn name_servers_and_what_goes_with_them() {
 #[test]
 fn an_empty_entrypoint_takes_the_images_away() {
     let store = store();
-    let with_entrypoint = crate::kit::busybox()
-        .configure(|config| config.config.entrypoint = Some(vec!["/bin/echo".to_owned(), "entry".to_owned()]));
+    let with_entrypoint = crate::kit::busybox().configure(|config| {
+        config.config.entrypoint = Some(vec!["/bin/echo".to_owned(), "entry".to_owned()])
+    });
     store.load(&with_entrypoint, "localhost/entry:1");
     let flags = ["run", "--rm", "--network", "none"];
     let with = |rest: &[&str]| store.carrack([&flags, rest].concat());
@@ -116,7 +120,19 @@ fn the_callers_groups_are_kept_on_request() {
     let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     command = std::process::Command::new("setpriv");
     command.args(["--groups", "4001,4002"]).arg(program).args(arguments);
-    command.args(["run", "--rm", "--network", "none", "-u", "7:8", "--group-add", "keep-groups", IMAGE, "id", "-G"]);
+    command.args([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-u",
+        "7:8",
+        "--group-add",
+        "keep-groups",
+        IMAGE,
+        "id",
+        "-G",
+    ]);
     assert_eq!(Run::of(&mut command, LIMIT).line(), "8 4001 4002");
     run(&store, &["--group-add", "keep-groups", "--group-add", "1"], "true").code(125);
 }

@@ -59,7 +59,11 @@ const INAPPLICABLE: &[Inapplicable] = &[
     value("seccomp-policy", &["default"], "a profile is chosen with --security-opt seccomp=FILE"),
     value("secret", &[], "carrack keeps no secrets; bind a file with --volume FILE:/run/secrets/NAME:ro"),
     value("storage-opt", &[], "snapshots have no size of their own"),
-    value("systemd", &["false"], "carrack has no mode for systemd; mount what it wants with --tmpfs /run --tmpfs /tmp"),
+    value(
+        "systemd",
+        &["false"],
+        "carrack has no mode for systemd; mount what it wants with --tmpfs /run --tmpfs /tmp",
+    ),
     value("timeout", &["0"], "carrack ends no container by the clock; run it under timeout(1)"),
     flag("use-api-socket", "carrack has no daemon whose socket could be shared"),
     value("volume-driver", &["", "local"], "volumes are folders of this host"),
