@@ -35,9 +35,9 @@ impl Engine {
 }
 
 /// The addresses that the user asked for.
-pub(crate) fn wish(network: &ContainerNetwork) -> Result<Wish> {
+pub(crate) fn wish(network: &ContainerNetwork) -> Result<Wish<'static>> {
     let mac = network.mac.clone().map(MacAddress::try_from).transpose()?;
-    Ok(Wish { address: network.address, mac })
+    Ok(Wish { ports: &[], address: network.address, mac })
 }
 
 impl Engine {

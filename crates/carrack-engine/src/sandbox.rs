@@ -10,7 +10,7 @@ use std::path::Path;
 
 use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NamespaceMode, NetworkMode, Program};
-use carrack_network::Attachment;
+use carrack_network::{Attachment, Wish};
 use carrack_runtime::cgroup::Cgroup;
 use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
@@ -142,7 +142,8 @@ impl Engine {
         let state = self.network_state();
         let wish = crate::network::wish(&host.network)?;
         let bridge = self.bridge()?;
-        let attachment = carrack_network::attach_at(&state, &bridge, id, netns.as_fd(), &ports, wish)?;
+        let attachment =
+            carrack_network::attach_at(&state, &bridge, id, netns.as_fd(), Wish { ports: &ports, ..wish })?;
         announce(&network_effect(&attachment))?;
         Ok(Some(attachment))
     }

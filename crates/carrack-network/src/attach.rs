@@ -18,7 +18,9 @@ use crate::{
 
 /// What a container asks of its place in the network; `None` is whatever is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Wish<'a> {
+    /// The ports that are published; host port 0 is any.
+    pub ports: &'a [PublishedPort],
     /// The address.
     pub address: Option<Ipv4Addr>,
     /// The hardware address.
@@ -37,7 +39,7 @@ pub fn attach(
     container_netns: BorrowedFd<'_>,
     ports: &[PublishedPort],
 ) -> Result<Attachment> {
-    attach_at(state_dir, bridge, container, container_netns, ports, Wish::default())
+    attach_at(state_dir, bridge, container, container_netns, Wish { ports, ..Wish::default() })
 }
 
 /// The same at an address, with a hardware address, that the container asks for.
@@ -46,9 +48,9 @@ pub fn attach_at(
     bridge: &Bridge,
     container: &str,
     container_netns: BorrowedFd<'_>,
-    ports: &[PublishedPort],
-    wish: Wish,
+    wish: Wish<'_>,
 ) -> Result<Attachment> {
+    let ports = wish.ports;
     if let Some(port) = ports.iter().find(|port| matches!(port.host_address, Some(IpAddr::V6(_)))) {
         return Err(Error::PortFamily { port: *port });
     }
@@ -162,7 +164,7 @@ impl<'a> Host<'a> {
         container: &str,
         netns: BorrowedFd<'_>,
         ports: Vec<PublishedPort>,
-        wish: Wish,
+        wish: Wish<'_>,
     ) -> Result<Attachment> {
         let mtu = self.bridge.packet_size(&mut self.links)?;
         let mut attachment = self.plan(container, ports)?;
