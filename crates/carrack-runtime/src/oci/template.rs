@@ -1,8 +1,7 @@
 //! The config.json that `spec` writes: to be changed by its reader, safe as it is.
 
 use oci_spec::runtime::{
-    Arch, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process, Root,
-    Spec,
+    Arch, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Root, Spec,
 };
 
 use crate::spec::default_spec;
@@ -20,7 +19,7 @@ pub fn template(rootless: bool) -> Spec {
     let mut spec = default_spec();
     let mut root = Root::default();
     root.set_path("rootfs".into()).set_readonly(Some(true));
-    let mut process = spec.process().clone().unwrap_or_else(Process::default);
+    let mut process = spec.process().clone().unwrap_or_default();
     process
         .set_terminal(Some(true))
         .set_args(Some(vec!["sh".into()]))

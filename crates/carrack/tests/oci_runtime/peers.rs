@@ -44,7 +44,8 @@ impl Peer {
             "file",
         ]);
         command.arg("--tmpdir").arg(self.folder("tmp")).arg("--runtime").arg(&self.runtime);
-        Run::of(command.env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1").args(arguments), LIMIT)
+        command.env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1").current_dir(self.store.path());
+        Run::of(command.args(arguments), LIMIT)
     }
 
     #[track_caller]
@@ -56,10 +57,9 @@ impl Peer {
 
     /// Gives the peer an image of busybox.
     fn load(&self) {
-        let layout = self.folder("layout");
-        ImageFixture::busybox(Path::new("/bin/busybox")).write_layout(&layout, "1");
-        let location = format!("oci:{}:1", layout.display());
-        let id = self.podman(&["pull", "--quiet", &location]).line();
+        ImageFixture::busybox(Path::new("/bin/busybox")).write_layout(&self.folder("layout"), "1");
+        // Podman makes a name of the path, which must be in lower case, so it is a relative one.
+        let id = self.podman(&["pull", "--quiet", "oci:layout:1"]).line();
         self.podman(&["tag", &id, "localhost/busybox:1"]).success();
     }
 }
