@@ -289,7 +289,6 @@ impl Session {
             .chain(drain)
             .chain(accept)
             .chain(self.clients.next_deadline())
-            .chain(self.rest_at)
             .chain(self.turns.next_at())
             .min()
     }
