@@ -66,8 +66,8 @@ fn stat_path(pid: i32) -> String {
 
 /// State and start time; `None` when there is no such process.
 fn read_stat(pid: i32) -> Result<Option<(char, u64)>> {
-    Ok(small_file::read(Path::new(&stat_path(pid)))?
-        .and_then(|stat| parse_stat(&String::from_utf8_lossy(&stat))))
+    let parse = |stat: &[u8]| parse_stat(&String::from_utf8_lossy(stat));
+    Ok(small_file::read_with(Path::new(&stat_path(pid)), parse)?.flatten())
 }
 
 /// State and start time. The second field is the program's name in brackets and may contain anything, so fields are

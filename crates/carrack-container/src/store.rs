@@ -242,7 +242,7 @@ impl ContainerStore {
     /// What the last health checks of the container's last start said.
     pub fn checks(&self, id: &ContainerId) -> Result<CheckLog> {
         let path = self.checks_path(id);
-        small_file::read(&path)?.map_or_else(|| Ok(CheckLog::default()), |bytes| parse(&path, &bytes))
+        small_file::read_with(&path, |bytes| parse(&path, bytes))?.unwrap_or_else(|| Ok(CheckLog::default()))
     }
 
     fn checks_path(&self, id: &ContainerId) -> PathBuf {
@@ -260,10 +260,11 @@ impl ContainerStore {
     /// `None` when there is no record, or an empty one: that was never made durable, so nobody was told of it.
     fn read_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>> {
         let path = self.folder(id).join(RECORD);
-        match small_file::read(&path)? {
-            Some(bytes) if !bytes.is_empty() => parse(&path, &bytes).map(Some),
-            _ => Ok(None),
-        }
+        let parse_written = |bytes: &[u8]| match bytes.is_empty() {
+            true => Ok(None),
+            false => parse(&path, bytes).map(Some),
+        };
+        small_file::read_with(&path, parse_written)?.unwrap_or(Ok(None))
     }
 
     fn write_record(&self, record: &ContainerRecord) -> Result<()> {
@@ -313,17 +314,17 @@ impl ContainerStore {
 
     /// The state as it is now, whatever a crash or a reboot has taken.
     fn state(&self, id: &ContainerId) -> Result<ContainerState> {
-        let here = small_file::read(&self.run_folder(id).join(STATE))?;
-        let bytes = match here {
-            Some(bytes) => Some(bytes),
-            None => small_file::read(&self.folder(id).join(LAST_STATE))?,
+        let parse_state = |bytes: &[u8]| {
+            serde_json::from_slice(bytes)
+                .map(ContainerState::observed)
+                // Not synced, so a loss of power may leave any bytes: the container had been started.
+                .unwrap_or_else(|_| ContainerState::lost("its state was lost"))
         };
-        let Some(bytes) = bytes else { return Ok(ContainerState::default()) };
-        let state = serde_json::from_slice(&bytes)
-            .map(ContainerState::observed)
-            // Not synced, so a loss of power may leave any bytes: the container had been started.
-            .unwrap_or_else(|_| ContainerState::lost("its state was lost"));
-        Ok(state)
+        let state = match small_file::read_with(&self.run_folder(id).join(STATE), parse_state)? {
+            Some(state) => Some(state),
+            None => small_file::read_with(&self.folder(id).join(LAST_STATE), parse_state)?,
+        };
+        Ok(state.unwrap_or_default())
     }
 
     fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {

@@ -172,9 +172,9 @@ impl VolumeStore {
     pub fn get(&self, name: &VolumeName) -> Result<Volume> {
         let folder = self.folder.join(name.as_str());
         let path = folder.join(RECORD);
-        let bytes =
-            small_file::read(&path)?.ok_or_else(|| Error::VolumeNotFound { name: name.to_string() })?;
-        let record = serde_json::from_slice(&bytes).map_err(|source| Error::Corrupt { path, source })?;
+        let record = small_file::read_with(&path, |bytes| serde_json::from_slice(bytes))?
+            .ok_or_else(|| Error::VolumeNotFound { name: name.to_string() })?
+            .map_err(|source| Error::Corrupt { path, source })?;
         Ok(Volume { record, folder })
     }
 

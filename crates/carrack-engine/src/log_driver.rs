@@ -144,7 +144,7 @@ fn entry_attributes(record: &ContainerRecord) -> BTreeMap<String, String> {
     }
     for name in names("env") {
         let entries = record.program.env.iter().filter_map(|entry| entry.split_once('='));
-        let value = entries.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).last();
+        let value = entries.rev().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
         attributes.extend(value.map(|value| (name, value)));
     }
     attributes.extend(options.get("tag").map(|tag| ("tag".to_owned(), expand_tag(tag, record))));

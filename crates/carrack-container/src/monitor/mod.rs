@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
+use carrack_sys::memory::poll_at_rest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -110,9 +111,7 @@ impl Monitor {
     pub fn run(self) -> Result<Finished> {
         let mut session = Session::new(self)?;
         while !session.is_over() {
-            let tokens = session.wait()?;
-            session.rest_after(tokens.is_empty());
-            for (token, flags) in tokens {
+            for (token, flags) in session.wait()? {
                 session.attend(token, flags)?;
             }
             session.part_from_clients();
@@ -149,7 +148,7 @@ struct Session {
     accept_at: Option<Instant>,
     clients: Clients,
     buffer: Vec<u8>,
-    /// When the program's own memory is given back; `None` when it has been, and nothing has happened since.
+    /// When the program's own pages are given back unless something happens; `None` when they have been.
     rest_at: Option<Instant>,
     turns: Turns,
 }
@@ -200,8 +199,13 @@ impl Session {
     }
 
     /// Waits for something to happen.
-    fn wait(&self) -> Result<Vec<(Token, PollFlags)>> {
+    ///
+    /// Keeps little memory resident: what was touched in starting the container, and since, is given back after a
+    /// while without events, and now and then in a flood of them. All is prepared before, so that what follows touches
+    /// next to nothing.
+    fn wait(&mut self) -> Result<Vec<(Token, PollFlags)>> {
         let now = Instant::now();
+        let is_flooded = self.rest_at.is_some_and(|at| at <= now);
         let mut tokens = Vec::new();
         let mut polled = Vec::new();
         let mut add = |token, fd, flags| {
@@ -237,15 +241,39 @@ impl Session {
         if let Some(fd) = self.turns.fd() {
             add(Token::Chore, fd, PollFlags::IN);
         }
-        let timeout = self.next_deadline(now).map(|at| at.saturating_duration_since(now));
-        let timeout = timeout.map(|limit| Timespec::try_from(limit).expect("a limit of seconds fits"));
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Vec::new()),
-            Err(error) => Err(error).during("wait for", "the container")?,
+        let until = |at: Option<Instant>| {
+            let left = at.map(|at| at.saturating_duration_since(now));
+            left.map(|limit| Timespec::try_from(limit).expect("a limit of seconds fits"))
+        };
+        let deadline = self.next_deadline(now);
+        let timeout = until(deadline);
+        let rest = self.rest_at.filter(|at| deadline.is_none_or(|deadline| *at < deadline));
+        if is_flooded {
+            self.rest_at = None;
+        }
+        let mut polled_events = match rest {
+            // The time of rest is short beside any other limit.
+            _ if is_flooded => poll_at_rest(&mut polled, timeout.as_ref()),
+            Some(at) => match poll(&mut polled, until(Some(at)).as_ref()) {
+                Ok(0) => {
+                    let happened = poll_at_rest(&mut polled, timeout.as_ref());
+                    self.rest_at = None;
+                    happened
+                }
+                happened => happened,
+            },
+            None => poll(&mut polled, timeout.as_ref()),
+        };
+        if polled_events == Err(Errno::INTR) {
+            polled_events = Ok(0);
+        }
+        if polled_events.during("wait for", "the container")? == 0 {
+            return Ok(Vec::new());
         }
         let flags = polled.iter().map(PollFd::revents);
-        Ok(tokens.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect())
+        let happened = tokens.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect();
+        self.rest_at.get_or_insert_with(|| Instant::now() + REST_AFTER);
+        Ok(happened)
     }
 
     /// Whether there is room for more output: clients have all of it, or it must be read now or never.
@@ -261,24 +289,8 @@ impl Session {
             .chain(drain)
             .chain(accept)
             .chain(self.clients.next_deadline())
-            .chain(self.rest_at)
             .chain(self.turns.next_at())
             .min()
-    }
-
-    /// Keeps little memory resident: what was touched in starting the container, and since, is given back after a
-    /// while without events, and now and then in a flood of them.
-    fn rest_after(&mut self, is_idle: bool) {
-        let now = Instant::now();
-        match self.rest_at {
-            Some(at) if now >= at => {
-                // Without it the monitor is larger, and works as well.
-                let _ = carrack_sys::memory::release_program_pages();
-                self.rest_at = None;
-            }
-            None if !is_idle => self.rest_at = Some(now + REST_AFTER),
-            _ => {}
-        }
     }
 
     fn attend(&mut self, token: Token, flags: PollFlags) -> Result<()> {

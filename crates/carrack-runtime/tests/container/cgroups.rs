@@ -133,10 +133,8 @@ fn rules(allowed_minors: &[i64]) -> LinuxResources {
 #[test]
 fn a_program_holds_device_rules_in_the_v2_tree() {
     let host = Layout::host().unwrap();
-    let Some(root) = host.v2 else {
-        eprintln!("no cgroup v2 here");
-        return;
-    };
+    // A host with v1 alone has nothing to hold.
+    let Some(root) = host.v2 else { return };
     let layout = Layout { v1: Vec::new(), v2: Some(root.clone()), v2_controllers: Vec::new() };
     let name = format!("carrack-runtime-test-bpf-{}", std::process::id());
     let cgroup = Cgroup::create_in(&layout, &Path::new("/").join(&name), &rules(&[3])).unwrap();

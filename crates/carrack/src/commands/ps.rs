@@ -143,7 +143,7 @@ impl Ps {
     fn sort_containers(&self, containers: &mut [Container]) {
         let Some(order) = self.sort else { return };
         match order {
-            Order::Command => containers.sort_by_key(|container| command_line(container)),
+            Order::Command => containers.sort_by_key(command_line),
             Order::Created => containers.sort_by_key(|container| container.record.created),
             Order::Id => {
                 containers.sort_by(|one, other| one.record.id.as_str().cmp(other.record.id.as_str()))

@@ -1,6 +1,6 @@
 //! `carrack start`
 
-use carrack_engine::DetachKeys;
+use carrack_engine::{DetachKeys, Status};
 use clap::{ArgAction, Args};
 
 use super::Command;
@@ -60,7 +60,11 @@ impl Command for Start {
             return terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance });
         }
         super::for_each(&containers, |container| {
-            engine.start(&engine.find_container(container)?.record.id)?;
+            let found = engine.find_container(container)?;
+            // As in Docker: what runs is started already.
+            if found.state.status != Status::Running {
+                engine.start(&found.record.id)?;
+            }
             print_line(container)
         })
     }

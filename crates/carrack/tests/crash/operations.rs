@@ -122,6 +122,45 @@ const PRUNE: Operation = Operation {
     repeated: None,
 };
 
+/// The container is removed by whoever is left of command and monitor, or by the next command.
+const RUN: Operation = Operation {
+    prepare: store,
+    arguments: |_| words(&["run", "--rm", "--network", "none", "--log-opt", "max-file=2", IMAGE, "true"]),
+    done: |store| {
+        super::eventually("no container runs", || store.carrack(["ps", "--quiet"]).line().is_empty());
+    },
+    repeated: None,
+};
+
+/// A store with a running container that its policy starts again.
+fn running() -> Store {
+    let store = store();
+    let script = "trap 'exit 7' TERM; sleep 1000 & wait";
+    let flags = ["run", "-d", "--network", "none", "--name", "one", "--restart", "always", IMAGE];
+    store.carrack(flags.into_iter().chain(["sh", "-c", script])).success();
+    store
+}
+
+const STOP: Operation = Operation {
+    prepare: running,
+    arguments: |_| words(&["stop", "--time", "5", "one"]),
+    done: |store| {
+        let status = ["inspect", "--format", "{{.State.Status}} {{.State.Restarting}}", "one"];
+        assert_eq!(store.carrack(status).line(), "exited false");
+    },
+    repeated: None,
+};
+
+const FORCED_RM: Operation = Operation {
+    prepare: running,
+    arguments: |_| words(&["rm", "--force", "one"]),
+    done: |store| {
+        assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+        assert_eq!(store.container_ids(), Vec::<String>::new());
+    },
+    repeated: Some("no such container"),
+};
+
 /// After a fault: nothing is wrong, old data are as they were, the command succeeds, and prune leaves what it would
 /// leave without the fault.
 #[track_caller]
@@ -224,6 +263,21 @@ fn a_killed_rmi() {
 #[test]
 fn a_killed_prune() {
     survives_kills(&PRUNE);
+}
+
+#[test]
+fn a_killed_run() {
+    survives_kills(&RUN);
+}
+
+#[test]
+fn a_killed_stop() {
+    survives_kills(&STOP);
+}
+
+#[test]
+fn a_killed_rm() {
+    survives_kills(&FORCED_RM);
 }
 
 #[test]

@@ -20,8 +20,10 @@ pub fn kill_monitor(store: &Store, id: &str) {
     let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(arguments.starts_with("carrack-stage\0monitor"), "{arguments:?}");
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    // A process has no arguments any more a moment before it counts as dead.
     eventually("the monitor is dead", || {
-        fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['Z', 'X']))
     });
 }
 

@@ -41,12 +41,12 @@ fn a_life_is_told() {
 fn images_are_told_of() {
     let store = store();
     store.carrack(["tag", IMAGE, "localhost/other:1"]).success();
-    store.carrack(["untag", "localhost/other:1"]).success();
+    store.carrack(["untag", IMAGE, "localhost/other:1"]).success();
     store.carrack(["save", "--output", store.path().join("saved.tar").to_str().unwrap(), IMAGE]).success();
     store.carrack(["rmi", IMAGE]).success();
     store.carrack(["load", "--input", store.path().join("saved.tar").to_str().unwrap()]).success();
     let told = actions(&store, &["type=image"]);
-    assert_eq!(told, ["pull", "tag", "untag", "save", "untag", "delete", "load"]);
+    assert_eq!(told, ["pull", "tag", "tag", "untag", "save", "untag", "delete", "load"]);
 }
 
 #[test]
@@ -79,5 +79,5 @@ fn spans_and_wrong_filters() {
     let kinds: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(kinds.len() > 4 && kinds.iter().all(|event| event["timeNano"].is_i64()), "{all}");
     store.carrack(["events", "--filter", "nonsense"]).code(1);
-    store.carrack(["events", "--since", "yesterday"]).code(1);
+    store.carrack(["events", "--since", "yesterday"]).code(125);
 }

@@ -33,20 +33,20 @@ fn kubernetes_lines_are_written_and_read() {
 #[test]
 fn logs_are_rotated_and_read_across_files() {
     let store = store();
-    let flags = ["--name", "one", "--log-opt", "max-size=64k", "--log-opt", "max-file=3"];
-    let id = detached(&store, &flags, "i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done");
+    let flags = ["--name", "one", "--log-opt", "max-size=128k", "--log-opt", "max-file=3"];
+    let id = detached(&store, &flags, "i=0; while [ $i -lt 10000 ]; do echo line $i; i=$((i+1)); done");
     wait(&store, "one");
     let folder = store.root().join("containers").join(&id);
     let sizes: Vec<u64> = ["container.log", "container.log.1", "container.log.2"]
         .map(|name| fs::metadata(folder.join(name)).unwrap().len())
         .into();
-    assert!(sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= 128 << 10), "{sizes:?}");
     assert!(!folder.join("container.log.3").exists());
     let logs = store.carrack(["logs", "one"]).success().stdout;
     let lines: Vec<_> = logs.lines().collect();
-    assert!(lines.len() > 1000 && *lines.last().unwrap() == "line 4999", "{} lines", lines.len());
+    assert!(lines.len() > 1000 && *lines.last().unwrap() == "line 9999", "{} lines", lines.len());
     let first: usize = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
-    assert_eq!(lines.len(), 5000 - first, "none is missing in between");
+    assert_eq!(lines.len(), 10_000 - first, "none is missing in between");
     let tail = store.carrack(["logs", "--tail", "1000", "one"]).success().stdout;
     assert_eq!(tail.lines().count(), 1000, "also from the file before");
     assert_eq!(store.carrack(["logs", "-n", "0", "one"]).line(), "");

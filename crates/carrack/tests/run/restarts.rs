@@ -111,7 +111,8 @@ fn a_start_of_a_running_container_leaves_it_alone() {
     let store = store();
     detached(&store, &["--name", "one"], UNTIL_TERM);
     await_ready(&store, "one");
-    store.carrack(["start", "one"]);
+    store.carrack(["start", "one"]).success();
+    store.carrack(["start", "--attach", "one"]).code(125);
     store.carrack(["exec", "one", "true"]).success();
     assert_eq!(inspect(&store, "one", "{{.State.Status}}"), "running");
 }
