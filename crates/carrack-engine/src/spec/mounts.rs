@@ -40,7 +40,7 @@ pub fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
 fn bind(bind: &Bind) -> Mount {
     let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
     if bind.read_only {
-        options.push("ro".to_owned());
+        options.push("rro".to_owned()); // of the mounts below too, as Docker has it
     }
     let mut mount = Mount::default();
     mount
