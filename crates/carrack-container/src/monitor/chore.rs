@@ -16,10 +16,10 @@ pub struct Chore {
     /// How long after the start it is done first.
     pub first: Duration,
     /// Starts a process that does it.
-    pub start: Box<dyn FnMut() -> io::Result<Child>>,
+    pub start: Box<dyn FnMut() -> io::Result<Child> + Send>,
     /// How long after its end it is done again, by the exit code of that process; `None` for one that was killed or
     /// did not start.
-    pub pause: Box<dyn Fn(Option<i32>) -> Duration>,
+    pub pause: Box<dyn Fn(Option<i32>) -> Duration + Send>,
 }
 
 impl fmt::Debug for Chore {
