@@ -10,7 +10,7 @@ use carrack_container::{HostSettings, MountDepth, MountPoint, MountSource, Owner
 use carrack_image::Image;
 use carrack_runtime::User;
 use carrack_snapshot::SnapshotKey;
-use carrack_sys::mount::Filesystem;
+use carrack_sys::mount::{Filesystem, clone_file};
 use carrack_sys::rooted::Root;
 use carrack_sys::{IoContext, atomic, tree};
 use oci_spec::runtime::{LinuxIdMappingBuilder, Mount};
@@ -88,7 +88,12 @@ impl Engine {
         let opened = self.snapshots.view(&key, &top).and_then(|view| view.open());
         self.discard_snapshot(&key)?;
         match subpath {
-            Some(subpath) => Ok(Root::from_fd(opened?, id).open_path(subpath)?),
+            Some(subpath) => {
+                let root = Root::from_fd(opened?, id);
+                let part = root.open_path(subpath)?;
+                // A detached mount ends with its last descriptor, which a path below it is not.
+                Ok(clone_file(part.as_fd(), false)?)
+            }
             None => Ok(opened?),
         }
     }
