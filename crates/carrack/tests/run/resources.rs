@@ -56,13 +56,9 @@ fn block_devices_have_limits() {
     let devices = fs::read_dir("/sys/class/block").unwrap().flatten();
     let is_disk = |name: &String| Path::new("/dev").join(name).exists() && !name.starts_with("loop");
     let names = devices.filter_map(|entry| entry.file_name().into_string().ok());
-    let Some(disk) = names
-        .filter(|name| !Path::new("/sys/class/block").join(name).join("partition").exists())
-        .find(is_disk)
-    else {
-        eprintln!("no block device here");
-        return;
-    };
+    let mut disks = names.filter(|name| !Path::new("/sys/class/block").join(name).join("partition").exists());
+    // A host without disks has no limits of them.
+    let Some(disk) = disks.find(is_disk) else { return };
     let rate = format!("/dev/{disk}:2m");
     let id = detached(&store, &["--name", "one", "--device-read-bps", &rate], "sleep 1000");
     let seen = cgroup_file(&id, &["blkio.throttle.read_bps_device", "io.max"]);
