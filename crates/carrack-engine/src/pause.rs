@@ -62,7 +62,11 @@ impl Engine {
         let cgroup = limits::require_cgroup(id.as_str(), &container.record.host.resources)?;
         let marker = self.frozen_marker(id);
         atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
-        self.containers.update(id, |state| state.unpause())?;
+        // One that was killed may have ended meanwhile.
+        self.containers.update(id, |state| match state.status {
+            Status::Paused => state.unpause(),
+            _ => Ok(()),
+        })?;
         cgroup.thaw()?;
         Ok(atomic::remove_file(&marker)?)
     }

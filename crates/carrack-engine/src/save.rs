@@ -60,7 +60,7 @@ impl Engine {
         let names = request.images.clone();
         self.save_all(request, observer).operation("save", names.join(", "))?;
         for name in &names {
-            self.record_event("save", &self.images.find(name)?.record);
+            self.records_of(name)?.iter().for_each(|record| self.record_event("save", record));
         }
         Ok(())
     }
@@ -88,15 +88,7 @@ impl Engine {
 
     /// Adds the images that `name` means; one that is there already gets a further name.
     fn choose(&self, name: &str, platform: Option<&Platform>, chosen: &mut Vec<Chosen>) -> Result<()> {
-        let records = match self.all_tags(name)? {
-            records if records.is_empty() => {
-                let (record, matched_by) = self.images.find_record(name)?;
-                let is_named = matched_by == carrack_image::MatchedBy::Name;
-                vec![ImageRecord { reference: record.reference.clone().filter(|_| is_named), ..record }]
-            }
-            records => records,
-        };
-        for record in records {
+        for record in self.records_of(name)? {
             let image = self.image_for(&record, platform)?;
             let same = chosen.iter_mut().find(|known| known.image.descriptor == image.descriptor);
             let known = match same {
@@ -109,6 +101,17 @@ impl Engine {
             known.names.extend(record.reference.filter(|name| !known.names.contains(name)));
         }
         Ok(())
+    }
+
+    /// The images that a user means by `name`; one that is found by its ID goes without a name.
+    fn records_of(&self, name: &str) -> Result<Vec<ImageRecord>> {
+        let tags = self.all_tags(name)?;
+        if !tags.is_empty() {
+            return Ok(tags);
+        }
+        let (record, matched_by) = self.images.find_record(name)?;
+        let is_named = matched_by == carrack_image::MatchedBy::Name;
+        Ok(vec![ImageRecord { reference: record.reference.clone().filter(|_| is_named), ..record }])
     }
 
     /// The images of a repository that is named without a tag.

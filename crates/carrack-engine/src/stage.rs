@@ -127,6 +127,8 @@ fn receive() -> Result<(Peer, Handover)> {
 
 /// Tells the caller that the stage failed, with all causes in one text.
 pub(crate) fn report_failure(peer: &Peer, error: &Error) {
-    let (code, message) = (i32::from(error.exit_code_of_run()), error.with_causes());
+    let code = i32::from(error.exit_code_of_run());
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    let message = error.with_causes() + &hint;
     peer.send(&Event::Failed { code, message: &message }, REPORT_LIMIT);
 }

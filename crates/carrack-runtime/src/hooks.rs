@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_hook_gets_the_state_its_environment_and_its_name() {
         let script = r#"state=$(cat); case "$state$A$0" in *'"pid":7'*1name) ;; *) echo "$state"; exit 3;; esac
-                        test -z "$CARGO" && test "$(ls /proc/self/fd | wc -l)" = 4"#;
+                        test -z "$CARGO_MANIFEST_DIR" || exit 4; test "$(ls /proc/self/fd | wc -l)" = 4 || exit 5"#;
         planned(hook(script, None)).run().unwrap();
     }
 

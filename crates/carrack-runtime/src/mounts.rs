@@ -13,7 +13,7 @@ use carrack_sys::mount::{
 use carrack_sys::process::namespace;
 use carrack_sys::rooted::Root;
 use oci_spec::runtime::{Mount, Spec};
-use rustix::fs::{FileType, fstat, fstatfs};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -191,6 +191,19 @@ impl PlannedMount {
     }
 }
 
+/// A copy of the mount at `source`. One that was made in the namespace of another container cannot be copied from here:
+/// it is itself what is mounted.
+fn source_tree(source: &Path, recursive: bool) -> Result<OwnedFd> {
+    let is_descriptor = source.starts_with("/proc/self/fd");
+    match clone_path(source, recursive) {
+        Err(error) if is_descriptor && error.source.kind() == std::io::ErrorKind::InvalidInput => {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(source, flags, Mode::empty()).during("open", source)?)
+        }
+        tree => Ok(tree?),
+    }
+}
+
 fn attach_below(folder: &Rootfs, name: &str, mount: OwnedFd) -> Result<()> {
     let target = folder.find_or_make(Path::new(name), Kind::Folder)?;
     Ok(attach(mount.as_fd(), target.as_fd())?)
@@ -272,7 +285,7 @@ impl Context<'_> {
         let source = mount.source().as_deref();
         let source =
             source.ok_or_else(|| Error::spec(format!("the bind mount {destination} has no source")))?;
-        let tree = clone_path(source, options.rbind)?;
+        let tree = source_tree(source, options.rbind)?;
         if let Some(recursive) = self.map_owners(mount, options, tree.as_fd())? {
             tracing::debug!(%destination, recursive, "mapped the owners of a mount");
         }

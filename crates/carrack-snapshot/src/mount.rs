@@ -5,10 +5,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, Filesystem, clone_path, map_owners, set_attributes};
 use carrack_sys::rooted::Root;
 use carrack_sys::tree;
+use rustix::fs::{Gid, Uid, fstat};
 use rustix::mount::MountAttrFlags;
+use rustix::thread::{capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid};
 
 use crate::Result;
 use crate::image_mount::{Holds, ImageMount};
@@ -101,7 +104,8 @@ impl Mount {
                 let upper = upper.as_deref().zip(work.as_deref());
                 let upper = upper.map(|(upper, work)| Upper::open(upper, work, owners)).transpose()?;
                 // overlayfs itself cannot be mapped; what it stands on can.
-                overlay(&open_lowers(lowers, holds, owners)?, upper.as_ref(), *volatile)
+                let lowers = open_lowers(lowers, holds, owners)?;
+                as_owner(upper.as_ref(), || overlay(&lowers, upper.as_ref(), *volatile))
             }
             Self::Bind { source, read_only } => {
                 let mount = map(clone_path(source, false)?, owners)?;
@@ -145,6 +149,8 @@ fn open_lowers(
 struct Upper {
     files: Root,
     work: Root,
+    /// The mount that both are on where owners are mapped, which goes with its descriptor, and who is root on it.
+    mapped: Option<(Root, Uid, Gid)>,
 }
 
 impl Upper {
@@ -153,11 +159,14 @@ impl Upper {
         tree::remove_tree(&work.join("work/incompat"))?;
         let parent = files.parent().filter(|parent| work.parent() == Some(parent));
         let (Some(_), Some(parent)) = (owners, parent) else {
-            return Ok(Self { files: Root::open(files)?, work: Root::open(work)? });
+            return Ok(Self { files: Root::open(files)?, work: Root::open(work)?, mapped: None });
         };
         let parent = Root::from_fd(map(clone_path(parent, false)?, owners)?, parent);
         let below = |path: &Path| parent.open_dir(path.file_name().unwrap_or_default());
-        Ok(Self { files: below(files)?, work: below(work)? })
+        let (files, work) = (below(files)?, below(work)?);
+        let shown = fstat(&files).during("examine", "an upper folder")?;
+        let (uid, gid) = (Uid::from_raw(shown.st_uid), Gid::from_raw(shown.st_gid));
+        Ok(Self { files, work, mapped: Some((parent, uid, gid)) })
     }
 }
 
@@ -167,7 +176,7 @@ fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>, volatile: bool) -> Result<
         filesystem = folder_option(filesystem, "lowerdir+", lower)?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
-    if let Some(Upper { files, work }) = upper {
+    if let Some(Upper { files, work, .. }) = upper {
         filesystem = folder_option(filesystem, "upperdir", files)?;
         filesystem = folder_option(filesystem, "workdir", work)?;
         attributes = MountAttrFlags::empty();
@@ -179,6 +188,28 @@ fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>, volatile: bool) -> Result<
         filesystem = filesystem.flag("volatile")?;
     }
     Ok(filesystem.mount(attributes)?)
+}
+
+/// Overlayfs works in its upper folder as whoever mounts it, and on a mapped mount root is another than here.
+fn as_owner<T>(upper: Option<&Upper>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some((_, uid, gid)) = upper.and_then(|upper| upper.mapped.as_ref()) else { return work() };
+    let own = capabilities(None).during("read", "the own capabilities")?;
+    become_effective(*uid, *gid)?;
+    let result = set_capabilities(None, own).during("keep", "the capabilities").map_err(Into::into);
+    let result = result.and_then(|()| work());
+    become_effective(Uid::ROOT, Gid::ROOT)?;
+    result
+}
+
+fn become_effective(uid: Uid, gid: Gid) -> Result<()> {
+    // The group first: only root may change it.
+    let (root, group) = (Uid::ROOT, Gid::ROOT);
+    if uid.is_root() {
+        set_thread_res_uid(root, uid, root).during("become", "root again")?;
+        return Ok(set_thread_res_gid(group, gid, group).during("become", "root again")?);
+    }
+    set_thread_res_gid(group, gid, group).during("become", "the root of a user namespace")?;
+    Ok(set_thread_res_uid(root, uid, root).during("become", "the root of a user namespace")?)
 }
 
 /// Gives overlayfs a folder by its descriptor: a string of fixed form, whatever the path is.

@@ -14,10 +14,6 @@ mod units;
 
 use std::process::ExitCode;
 
-/// musl's own gives every few pages back at once and asks for them again: a quarter of the system calls of a start.
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // A stage is one half of an operation that needs a process of its own; it must start in microseconds, so it is

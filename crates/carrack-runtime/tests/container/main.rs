@@ -34,8 +34,9 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 #[test]
 fn the_program_is_process_1_and_sees_no_other() {
     let container = Container::shell("echo $$; ls /proc | grep -c '^[0-9]'");
-    // The shell, ls and grep.
-    assert_eq!(container.stdout(), "1\n3");
+    // The shell and ls; grep where it has begun.
+    let seen = container.stdout();
+    assert!(["1\n2", "1\n3"].contains(&seen.as_str()), "{seen}");
 }
 
 #[test]

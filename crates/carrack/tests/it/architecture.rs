@@ -86,7 +86,9 @@ fn unsafe_code_is_in_the_syscall_crate_only() {
         let folder = package.manifest_path.parent().expect("a manifest is in a folder");
         let sources = crate::kit::files_below(&folder.join("src").into_std_path_buf());
         let with_unsafe: Vec<_> = sources.into_iter().filter(|file| has_unsafe(file)).collect();
-        assert_eq!(!with_unsafe.is_empty(), package.name.as_str() == "carrack-sys", "{with_unsafe:?}");
+        // The floor of the benchmarks uses no crate of carrack, so that it has system calls of its own.
+        let may = ["carrack-sys", "carrack-floor"].contains(&package.name.as_str());
+        assert_eq!(!with_unsafe.is_empty(), may, "{with_unsafe:?}");
     }
 }
 

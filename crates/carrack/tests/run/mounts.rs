@@ -30,10 +30,10 @@ fn a_missing_source_is_made_by_volume_and_refused_by_mount() {
 fn attributes_of_binds_hold() {
     let store = store();
     let host = folder(&store, "host", &[("file", "x")]);
-    fs::copy("/bin/busybox", host.join("program")).unwrap();
+    fs::copy("/bin/busybox", host.join("busybox")).unwrap();
     let bind = |options: &str| format!("{}:/data:{options}", host.display());
-    run(&store, &["-v", &bind("noexec")], "/data/program true").code(126);
-    run(&store, &["-v", &bind("exec")], "/data/program true").success();
+    run(&store, &["-v", &bind("noexec")], "/data/busybox true").code(126);
+    run(&store, &["-v", &bind("exec")], "/data/busybox true").success();
     let options = "grep ' /data ' /proc/self/mountinfo | cut -d ' ' -f 6";
     let seen = run(&store, &["-v", &bind("nosuid,nodev,ro")], options).line();
     assert!(seen.contains("ro") && seen.contains("nosuid") && seen.contains("nodev"), "{seen}");

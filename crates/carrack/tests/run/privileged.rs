@@ -51,7 +51,7 @@ fn inspect_shows_what_is_enforced() {
     assert!(inspect(&store, "plain", "{{.Security.Seccomp}}").contains("ERRNO"));
     assert!(inspect(&store, "plain", "{{json .HostConfig.MaskedPaths}}").contains("/proc/kcore"));
     assert!(inspect(&store, "plain", "{{json .HostConfig.ReadonlyPaths}}").contains("/proc/sys"));
-    assert_eq!(inspect(&store, "plain", "{{.HostConfig.Privileged}} {{.AppArmorProfile}}"), "false ");
+    assert_eq!(inspect(&store, "plain", "{{.HostConfig.Privileged}} {{.AppArmorProfile}}"), "false");
 
     detached(&store, &["--name", "open", "--privileged"], UNTIL_TERM);
     assert_eq!(

@@ -50,6 +50,28 @@ fn limits_are_in_the_files_of_the_cgroup_and_in_inspect() {
     );
 }
 
+/// Limits that some kernels and versions of cgroups have: each holds, or is refused.
+#[test]
+fn limits_that_not_every_host_has_hold_or_are_refused() {
+    let store = store();
+    let cases: [(&[&str], &str, &str); 3] = [
+        (&["-m", "64m", "--oom-kill-disable"], "memory/memory.oom_control", "oom_kill_disable 1"),
+        (&["-m", "64m", "--memory-swappiness", "10"], "memory/memory.swappiness", "10"),
+        (&["--cpu-rt-period", "1000000", "--cpu-rt-runtime", "1000"], "cpu/cpu.rt_runtime_us", "1000"),
+    ];
+    for (flags, file, expected) in cases {
+        if !Path::new("/sys/fs/cgroup").join(file).exists() {
+            assert_eq!(run(&store, flags, "true").code, 125, "{flags:?}");
+            continue;
+        }
+        let id = detached(&store, flags, "sleep 1000");
+        let name = file.split_once('/').expect("controller and file").1;
+        let seen = cgroup_file(&id, &[name]);
+        assert!(seen.lines().any(|line| line == expected), "{flags:?}: {seen}");
+        store.carrack(["rm", "--force", &id]).success();
+    }
+}
+
 #[test]
 fn block_devices_have_limits() {
     let store = store();

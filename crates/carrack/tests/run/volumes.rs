@@ -104,7 +104,7 @@ fn volumes_of_the_image_are_the_containers_own_and_go_with_it() {
     assert_eq!(names(&store), "", "--rm takes them away");
     let id = store.carrack(["create", "--network", "none", "-v", "/own", IMAGE, "true"]).line();
     assert_eq!(names(&store).lines().count(), 2);
-    assert_eq!(inspect(&store, &id, "{{json .Config.Volumes}}"), r#"{"/data":{},"/own":{}}"#);
+    assert_eq!(inspect(&store, &id, "{{json .Config.Volumes}}"), r#"{"/own":{},"/data":{}}"#);
     let mounts =
         inspect(&store, &id, "{{range .Mounts}}{{.Type}} {{.Destination}} {{.Driver}} {{.RW}};{{end}}");
     assert_eq!(mounts, "volume /own local true;volume /data local true;");
