@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use carrack_sys::process::close_on_exec_from;
 use oci_spec::runtime::{Hook, Hooks};
 use rustix::fs::MemfdFlags;
 
@@ -151,6 +152,8 @@ fn run(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
             command.env(name, value);
         }
     }
+    // What the caller may have left open is not for hooks.
+    close_on_exec_from(3).map_err(|error| error.to_string())?;
     let child = command.stdin(Stdio::from(input)).stdout(copy(&output)?).stderr(copy(&output)?).spawn();
     let child = child.map_err(|error| error.to_string())?;
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);

@@ -31,9 +31,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Lets all processes go on.
+    /// Lets all processes go on; none stands still in a cgroup that is gone.
     pub fn thaw(&self) -> Result<()> {
-        self.set_frozen(false)
+        match self.set_frozen(false) {
+            Err(Error::Sys(error)) if error.is_not_found() => Ok(()),
+            result => result,
+        }
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {

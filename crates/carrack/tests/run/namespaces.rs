@@ -56,7 +56,8 @@ fn two_containers_have_no_user_in_common() {
 #[test]
 fn processes_memory_names_and_network_of_another_container() {
     let store = store();
-    let other = detached(&store, &["-h", "harbour"], "echo from other >/dev/shm/x; echo ready; sleep 1000");
+    let other =
+        detached(&store, &["-h", "harbour"], "echo from other >/dev/shm/x; echo ready; sleep 1000; true");
     await_ready(&store, &other);
     let mode = format!("container:{other}");
     let flags = ["--pid", &mode, "--ipc", &mode, "--uts", &mode];
