@@ -139,9 +139,10 @@ fn what_comes_out_runs_as_nobody_else_and_is_no_device() {
 /// What is in files of the host, and nowhere else.
 const SECRET: &str = "carrack-secret-of-the-host";
 
-/// What a container that attacks does for ever: `/race` is a link to a folder of the host by turns with a folder.
-const ATTACK: &str = "mkdir -p /real/sub /swap; echo mine >/real/secret; echo mine >/real/sub/secret; ln -s /TARGET /swap/link; mv -T /real /race; echo ready; \
-    while :; do mv -T /race /real; mv -T /swap/link /race; mv -T /race /swap/link; mv -T /real /race; done";
+/// What a container that attacks does for ever: `/race` is a link to a folder of the host by turns with a folder. It
+/// begins each turn anew, as the copies may have put something there.
+const ATTACK: &str = "mkdir -p /real/sub; echo mine >/real/secret; echo mine >/real/sub/secret; echo ready; \
+    while :; do rm -rf /race /new; cp -r /real /new; mv -T /new /race; rm -rf /race; ln -s /TARGET /race; done";
 
 #[test]
 fn a_container_that_exchanges_links_and_folders_never_reaches_the_host() {
