@@ -100,6 +100,8 @@ fn what_a_container_uses_is_counted() {
     assert_eq!(stats.tasks.current, 1);
     assert!((10_000..64 << 20).contains(&stats.memory.usage_bytes), "{}", stats.memory.usage_bytes);
     cgroup.freeze().unwrap();
+    // The kernel counts a slice of time some milliseconds after it.
+    std::thread::sleep(Duration::from_millis(100));
     let frozen = cgroup.stats().unwrap().cpu.usage_ns;
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(cgroup.stats().unwrap().cpu.usage_ns, frozen, "it stands still");
