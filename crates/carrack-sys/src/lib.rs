@@ -7,6 +7,7 @@
 pub mod atomic;
 pub mod bpf;
 mod error;
+mod heap;
 pub mod interface;
 pub mod lock;
 pub mod memory;
