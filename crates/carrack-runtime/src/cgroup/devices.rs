@@ -11,7 +11,7 @@ use carrack_sys::IoContext;
 use carrack_sys::bpf::{Instruction, attach_device_program, load_device_program};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-use super::write;
+use super::{write, write_each};
 use crate::{Error, Result};
 
 // Bits of `bpf_cgroup_dev_ctx.access_type`.
@@ -96,8 +96,10 @@ pub(super) fn apply_v1(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<()>
     if !first.is_for_all() {
         write(folder, "devices.deny", "a *:* rwm")?;
     }
-    for rule in &rules {
-        write(folder, if rule.allow { "devices.allow" } else { "devices.deny" }, &rule.line())?;
+    for alike in rules.chunk_by(|one, next| one.allow == next.allow) {
+        let lines: Vec<String> = alike.iter().map(Rule::line).collect();
+        let file = if alike[0].allow { "devices.allow" } else { "devices.deny" };
+        write_each(folder, file, lines.iter().map(String::as_str))?;
     }
     Ok(())
 }

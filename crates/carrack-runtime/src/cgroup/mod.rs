@@ -354,21 +354,29 @@ fn remove_folder(folder: &Path, deadline: Instant) -> Result<()> {
 }
 
 fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
+    write_each(folder, file, [value])
+}
+
+/// Writes values of which each takes a call of its own.
+fn write_each<'a>(folder: &Path, file: &str, values: impl IntoIterator<Item = &'a str>) -> Result<()> {
     let path = folder.join(file);
-    // Not fs::write: a limit must never be created as an ordinary file.
-    let result = File::options()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-    match result {
-        Ok(()) => Ok(()),
-        Err(source) => Err(carrack_sys::Error {
-            verb: "write to",
-            path: format!("{} ({value})", path.display()).into(),
-            source,
-        }
-        .into()),
+    let failed = |value: &str, source| carrack_sys::Error {
+        verb: "write to",
+        path: format!("{} ({value})", path.display()).into(),
+        source,
+    };
+    let mut opened = None;
+    for value in values {
+        // Not fs::write: a limit must never be created as an ordinary file.
+        let file = match &mut opened {
+            Some(file) => file,
+            None => {
+                opened.insert(File::options().write(true).open(&path).map_err(|error| failed(value, error))?)
+            }
+        };
+        io::Write::write_all(file, value.as_bytes()).map_err(|error| failed(value, error))?;
     }
+    Ok(())
 }
 
 fn read(folder: &Path, file: &str) -> Result<Option<String>> {
