@@ -7,7 +7,7 @@
 //! ```text
 //! <root>/
 //!   containers/<id>/                     0700
-//!     container.json                     the record, durable (unless it is removed at exit anyway)
+//!     container.json                     the record, durable
 //!     last-state.json                    state of the last start and of the last exit, not synced: all that a
 //!                                        reboot leaves
 //!     container.log, container.log.1 ..  output, newest first (Docker's json-file lines)
@@ -17,6 +17,8 @@
 //!   container-names/.lock                held only to take a name back from a container that is gone
 //! <runroot>/
 //!   containers/<id>/                     0700
+//!     container.json                     the record where it is removed at exit anyway: it then costs no disk, and a
+//!                                        reboot takes it
 //!     lock                               flock: held by whoever changes the container
 //!     state.json                         the state
 //!     attach                             socket of the monitor, while one runs

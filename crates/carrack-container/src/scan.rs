@@ -27,7 +27,10 @@ impl ContainerStore {
         for id in self.ids()? {
             match self.get_existing(&id) {
                 Ok(Some(container)) => scan.containers.push(container),
-                Ok(None) => scan.leftovers.push(self.folder(&id)),
+                Ok(None) => {
+                    let folders = [self.folder(&id), self.run_folder(&id)];
+                    scan.leftovers.extend(folders.into_iter().filter(|folder| folder.exists()));
+                }
                 Err(error) => scan.damaged.push((id, error)),
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: whoever changes a container holds its lock; readers hold nothing and see only whole files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use carrack_sys::atomic::Durability;
 use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, atomic};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::health::CheckLog;
@@ -23,11 +25,17 @@ const LAST_STATE: &str = "last-state.json";
 const STATE: &str = "state.json";
 pub(crate) const REMOVED: &str = ".removed-";
 
+/// As much of a record as tells whose name it is; the rest is passed over.
+#[derive(Deserialize)]
+struct Title {
+    name: ContainerName,
+}
+
 /// A container as it is now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Container {
-    /// What was asked for.
-    pub record: ContainerRecord,
+    /// What was asked for. It is large, and containers are sorted.
+    pub record: Box<ContainerRecord>,
     /// What happened to it.
     pub state: ContainerState,
 }
@@ -50,8 +58,8 @@ impl ContainerStore {
         Ok(Self { containers, runs, names: Names::open(root.join("container-names"))? })
     }
 
-    /// Adds a container under the name in its record. Durable when it returns, unless the container is to be removed
-    /// when it exits. [`Error::NameTaken`] leaves nothing behind; a crash leaves at most what [`sweep`](Self::sweep)
+    /// Adds a container under the name in its record. Durable when it returns, unless the container is
+    /// [ephemeral](ContainerRecord::is_ephemeral) or to be removed when it exits. [`Error::NameTaken`] leaves nothing behind; a crash leaves at most what [`sweep`](Self::sweep)
     /// removes.
     pub fn create(&self, record: &ContainerRecord) -> Result<()> {
         let id = &record.id;
@@ -66,7 +74,9 @@ impl ContainerStore {
 
     fn create_locked(&self, record: &ContainerRecord) -> Result<()> {
         let folder = self.folder(&record.id);
-        atomic::create_private_dir(&folder)?;
+        if !record.is_ephemeral() {
+            atomic::create_private_dir(&folder)?;
+        }
         self.write_record(record)?;
         let durable = !record.host.auto_remove;
         if durable {
@@ -138,11 +148,13 @@ impl ContainerStore {
 
     /// Waits until nobody else changes the container, and keeps others from doing so.
     pub fn lock(&self, id: &ContainerId) -> Result<Locked<'_>> {
-        if !self.folder(id).exists() {
-            return Err(Error::NotFound { text: id.to_string() });
+        if !self.run_folder(id).exists() {
+            if !self.folder(id).exists() {
+                return Err(Error::NotFound { text: id.to_string() });
+            }
+            // A reboot has taken it.
+            atomic::create_private_dir(&self.run_folder(id))?;
         }
-        // After a reboot the folder is missing.
-        atomic::create_private_dir(&self.run_folder(id))?;
         let lock = Lock::exclusive(&self.lock_path(id))?;
         let locked = Locked { store: self, id: id.clone(), _lock: lock };
         // The one that held the lock before may have deleted the container, or failed to create it.
@@ -197,9 +209,7 @@ impl ContainerStore {
                 remove_folder(&path)?;
             }
         }
-        let mut ids = self.ids()?;
-        ids.extend(file_names(&self.runs)?.iter().filter_map(|name| name.parse().ok()));
-        for id in ids {
+        for id in self.ids()? {
             if !self.exists(&id)? {
                 self.sweep_one(&id)?;
             }
@@ -253,46 +263,56 @@ impl ContainerStore {
         self.run_folder(id).join("lock")
     }
 
-    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>> {
-        Ok(file_names(&self.containers)?.iter().filter_map(|name| name.parse().ok()).collect())
+    /// Whatever may be a container: of each there is a folder that a reboot leaves, or one that it takes, or both.
+    pub(crate) fn ids(&self) -> Result<BTreeSet<ContainerId>> {
+        let names = file_names(&self.containers)?.into_iter().chain(file_names(&self.runs)?);
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
     /// `None` when there is no record, or an empty one: that was never made durable, so nobody was told of it.
-    fn read_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>> {
-        let path = self.folder(id).join(RECORD);
-        let parse_written = |bytes: &[u8]| match bytes.is_empty() {
-            true => Ok(None),
-            false => parse(&path, bytes).map(Some),
-        };
-        small_file::read_with(&path, parse_written)?.unwrap_or(Ok(None))
+    fn read_record<T: DeserializeOwned>(&self, id: &ContainerId) -> Result<Option<T>> {
+        for folder in [self.folder(id), self.run_folder(id)] {
+            let path = folder.join(RECORD);
+            let parse_written = |bytes: &[u8]| match bytes.is_empty() {
+                true => Ok(None),
+                false => parse(&path, bytes).map(Some),
+            };
+            if let Some(found) = small_file::read_with(&path, parse_written)? {
+                return found;
+            }
+        }
+        Ok(None)
     }
 
     fn write_record(&self, record: &ContainerRecord) -> Result<()> {
+        let folder =
+            if record.is_ephemeral() { self.run_folder(&record.id) } else { self.folder(&record.id) };
         let durability = if record.host.auto_remove { Durability::Volatile } else { Durability::Durable };
-        write_json(&self.folder(&record.id).join(RECORD), record, durability)
+        write_json(&folder.join(RECORD), record, durability)
     }
 
     /// The container, unless it is a creation that is not complete.
     pub(crate) fn get_existing(&self, id: &ContainerId) -> Result<Option<Container>> {
-        let Some(record) = self.read_record(id)? else { return Ok(None) };
+        let Some(record) = self.read_record::<Box<ContainerRecord>>(id)? else { return Ok(None) };
         match self.names.get(&record.name)?.as_ref() == Some(id) {
             true => Ok(Some(Container { state: self.state(id)?, record })),
             false => Ok(None),
         }
     }
 
-    fn exists(&self, id: &ContainerId) -> Result<bool> {
-        match self.read_record(id) {
+    /// Whether there is such a container, even if its record cannot be read.
+    pub fn exists(&self, id: &ContainerId) -> Result<bool> {
+        match self.read_record::<Title>(id) {
             // What cannot be read is not carrack's to throw away.
             Err(Error::Corrupt { .. }) => Ok(true),
             Err(error) => Err(error),
             Ok(None) => Ok(false),
-            Ok(Some(record)) => Ok(self.names.get(&record.name)?.as_ref() == Some(id)),
+            Ok(Some(title)) => Ok(self.names.get(&title.name)?.as_ref() == Some(id)),
         }
     }
 
     pub(crate) fn owns(&self, id: &ContainerId, name: &ContainerName) -> Result<bool> {
-        Ok(self.read_record(id)?.is_some_and(|record| record.name == *name))
+        Ok(self.read_record::<Title>(id)?.is_some_and(|title| title.name == *name))
     }
 
     fn claim(&self, name: &ContainerName, id: &ContainerId, durable: bool) -> Result<()> {
@@ -329,15 +349,8 @@ impl ContainerStore {
 
     fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {
         write_json(&self.run_folder(id).join(STATE), state, Durability::Volatile)?;
-        let is_lasting = match state.status {
-            Status::Creating | Status::Created => true,
-            // One that is removed now need not be remembered as ended: after a reboot it is lost, and removed then.
-            Status::Exited => {
-                !self.read_record(id).is_ok_and(|record| record.is_some_and(|one| one.host.auto_remove))
-            }
-            _ => false,
-        };
-        if is_lasting {
+        let is_lasting = matches!(state.status, Status::Creating | Status::Created | Status::Exited);
+        if is_lasting && self.folder(id).join(RECORD).exists() {
             write_json(&self.folder(id).join(LAST_STATE), state, Durability::Volatile)?;
         }
         Ok(())
@@ -382,7 +395,7 @@ impl Locked<'_> {
     }
 
     /// Changes what was asked for; its id and name stay. After a crash the old or the new holds.
-    pub fn change_record(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<ContainerRecord> {
+    pub fn change_record(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<Box<ContainerRecord>> {
         let mut record = self.get()?.record;
         let (id, name) = (record.id.clone(), record.name.clone());
         change(&mut record);
@@ -413,8 +426,8 @@ impl Locked<'_> {
 
     /// Forgets the container, its log and its folders. What its state says is to be undone must be undone before.
     pub fn delete(self) -> Result<()> {
-        match self.store.read_record(&self.id) {
-            Ok(Some(record)) => self.store.names.release(&record.name, &self.id)?,
+        match self.store.read_record::<Title>(&self.id) {
+            Ok(Some(title)) => self.store.names.release(&title.name, &self.id)?,
             Ok(None) | Err(Error::Corrupt { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -140,7 +140,7 @@ impl Engine {
                 Some(SnapshotName::Key(key)) => format!("snapshot {key}"),
                 None => format!("file {}", problem.path.display()),
             };
-            let damage = match container_of(problem.snapshot.as_ref()) {
+            let damage = match problem.snapshot.as_ref().and_then(container_of) {
                 Some(id) => Damage::Container(id),
                 None => Damage::Snapshot(problem.clone()),
             };
@@ -276,8 +276,8 @@ impl Engine {
 }
 
 /// The container that a snapshot's key belongs to.
-fn container_of(snapshot: Option<&SnapshotName>) -> Option<ContainerId> {
-    match snapshot? {
+pub(crate) fn container_of(snapshot: &SnapshotName) -> Option<ContainerId> {
+    match snapshot {
         SnapshotName::Committed(_) => None,
         SnapshotName::Key(key) => key.as_str().strip_prefix("container-")?.parse().ok(),
     }

@@ -65,16 +65,19 @@ pub struct ContainerRequest {
 impl Engine {
     /// Creates a container; it does not run yet.
     pub fn create(&self, request: ContainerRequest) -> Result<ContainerId> {
-        let image = request.image.clone();
-        self.create_container(request).operation("create a container of", image)
+        Ok(self.create_as(ContainerId::random()?, request)?.id)
     }
 
-    fn create_container(&self, request: ContainerRequest) -> Result<ContainerId> {
+    pub(crate) fn create_as(&self, id: ContainerId, request: ContainerRequest) -> Result<ContainerRecord> {
+        let image = request.image.clone();
+        self.create_container(id, request).operation("create a container of", image)
+    }
+
+    fn create_container(&self, id: ContainerId, request: ContainerRequest) -> Result<ContainerRecord> {
         let _operation = self.operation()?;
         let found = self.images.find(&request.image)?;
         let image = Image::load(&self.content, &found.record.manifest)?;
         let name: Option<ContainerName> = request.name.as_deref().map(str::parse).transpose()?;
-        let id = ContainerId::random()?;
         let key = SnapshotKey::new(&format!("container-{id}"))?;
         let mut record = ContainerRecord {
             name: name.clone().map_or_else(|| id.short().parse(), Ok)?,
@@ -85,7 +88,7 @@ impl Engine {
             program: merged_program(&request, &image.config.config)?,
             labels: merged_labels(&request, &image.config.config),
             host: with_exposed(self.with_container_ids(request.host)?, &image.config.config),
-            id: id.clone(),
+            id,
         };
         let lifecycle = &mut record.host.lifecycle;
         lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
@@ -113,7 +116,7 @@ impl Engine {
         created?;
         self.images.touch(&found.record);
         self.container_event(&record, "create", &[]);
-        Ok(id)
+        Ok(record)
     }
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {

@@ -79,7 +79,7 @@ impl Engine {
         let title = format!("exec {}", id.short());
         let task =
             Task::Exec(Box::new(ExecTask { container: id.clone(), program, privileged: request.privileged }));
-        let client = self.start_stage(task, &title)?;
+        let client = self.start_stage(&task, &title)?;
         wait_started(&client)?;
         Ok(Session::new(self, client, id))
     }

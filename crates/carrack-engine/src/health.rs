@@ -114,7 +114,8 @@ impl Engine {
             return Err(Error::refused("it is not running", ""));
         }
         let id = &container.record.id;
-        let client: Client = self.start_stage(Task::Health(id.clone()), &format!("health {}", id.short()))?;
+        let client: Client =
+            self.start_stage(&Task::Health(id.clone()), &format!("health {}", id.short()))?;
         let mut packet = Vec::new();
         match client.receive(&mut packet)? {
             Some(Event::Exited { code }) => Ok(code == 0),
@@ -139,7 +140,7 @@ impl Engine {
         let (id, environment) = (record.id.clone(), self.environment.clone());
         let title = format!("health {}", id.short());
         let start = move || {
-            crate::stage::spawn_background(&environment, Task::Health(id.clone()), &title)
+            crate::stage::spawn_background(&environment, &Task::Health(id.clone()), &title)
                 .map_err(std::io::Error::other)
         };
         Some(Chore {

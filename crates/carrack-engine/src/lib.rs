@@ -150,7 +150,7 @@ pub use signal::parse as parse_signal;
 pub use size::ByteSize;
 pub use spec::check_device_rule;
 pub use stage::{STAGE_PROGRAM, run_stage};
-pub use start::Session;
+pub use start::{Session, Starting};
 pub use stats::ContainerStats;
 pub use stop::{Patience, StopWish};
 pub use system_df::{CacheSpace, ContainerSpace, DiskUsage, ImageSpace, VolumeSpace};

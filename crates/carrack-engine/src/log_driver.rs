@@ -114,9 +114,6 @@ impl Engine {
     pub(crate) fn open_log(&self, record: &ContainerRecord) -> Result<Option<LogSink>> {
         let log = &record.host.lifecycle.log;
         let options = LogOptions::read(log, &self.environment.settings.containers)?;
-        if let Some(folder) = options.path.as_deref().and_then(Path::parent) {
-            carrack_sys::atomic::create_private_dir(folder)?;
-        }
         let format = match log.driver {
             LogDriver::JsonFile => LogFormat::Json(entry_attributes(record)),
             LogDriver::K8sFile => LogFormat::Kubernetes,
@@ -127,7 +124,11 @@ impl Engine {
             LogDriver::None | LogDriver::Passthrough => return Ok(None),
         };
         let Some(path) = self.log_file(record) else { return Ok(None) };
-        Ok(Some(LogSink::File(LogWriter::open(&path, options.rotation, &format)?)))
+        let writer = match record.is_ephemeral() {
+            true => LogWriter::deferred(&path, options.rotation, &format),
+            false => LogWriter::open(&path, options.rotation, &format)?,
+        };
+        Ok(Some(LogSink::File(writer)))
     }
 }
 

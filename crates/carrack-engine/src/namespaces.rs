@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     owners: Option<OwnedFd>,
     /// The mount at /dev/shm of the container whose IPC namespace it joins.
     memory: Option<OwnedFd>,
+    /// The namespaces of other containers, open: their processes may end, and others get their numbers.
+    held: Vec<OwnedFd>,
 }
 
 impl Shared {
@@ -162,7 +164,13 @@ impl Engine {
             NamespaceMode::Path(path) => shared.joined.push((kind, path.clone())),
             NamespaceMode::Container(name) => {
                 let (_, init) = self.running_process(name)?;
-                shared.joined.push((kind, format!("/proc/{}/ns/{file}", init.pid).into()));
+                let path = PathBuf::from(format!("/proc/{}/ns/{file}", init.pid));
+                let namespace = fs::File::open(&path).during("open the namespace", &path)?;
+                // Asked again: what was opened may be another's.
+                self.running_process(name)?;
+                let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+                shared.joined.push((kind, path.into()));
+                shared.held.push(namespace.into());
             }
         }
         Ok(())
@@ -209,7 +217,7 @@ impl Engine {
             let range = parse_lease(&String::from_utf8_lossy(&text));
             match range {
                 Some((first, own)) if holder == *id && own == size => return Ok(first),
-                Some(range) if holder != *id && self.containers.get(&holder).is_ok() => taken.push(range),
+                Some(range) if holder != *id && self.containers.exists(&holder)? => taken.push(range),
                 _ => atomic::remove_file(&path)?,
             }
         }

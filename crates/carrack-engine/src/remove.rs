@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use carrack_container::{Container, ContainerId, Effect, Status};
+use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::Cgroup;
 use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
+use carrack_sys::atomic::{self, Durability};
+use carrack_sys::lock::Lock;
 use carrack_sys::process::send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::check::container_of;
 use crate::container_filter::ContainerFilters;
 use crate::error::OperationContext;
 use crate::{Engine, Error, Result, limits, signal};
@@ -89,12 +92,17 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
+        self.delete_locked(locked, &container.record)
+    }
+
+    /// Deletes everything of a container of which nothing is left in the kernel.
+    pub(crate) fn delete_locked(&self, locked: Locked<'_>, record: &ContainerRecord) -> Result<()> {
         locked.delete()?;
-        self.container_event(&container.record, "destroy", &[]);
-        self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
+        self.container_event(record, "destroy", &[]);
+        self.discard_snapshot(&SnapshotKey::new(&record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.
-        match container.record.host.auto_remove {
-            true => self.remove_own_volumes(&container.record),
+        match record.host.auto_remove {
+            true => self.remove_own_volumes(record),
             false => Ok(()),
         }
     }
@@ -102,12 +110,17 @@ impl Engine {
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot. Returns all
     /// containers, newest first.
     pub(crate) fn recover(&self) -> Result<Vec<Container>> {
+        self.recover_from_reboot()?;
         let mut containers = self.containers.list()?;
         let mut changed = false;
         for container in &containers {
             self.thaw_abandoned(container)?;
-            let is_lost = container.state.lost || container.state.status == Status::Created;
-            if is_lost && !container.state.effects.is_empty() {
+            let Container { record, state } = container;
+            let is_lost = state.lost || state.status == Status::Created;
+            // Its monitor, which would have removed it, was killed between the two; else it has the lock.
+            let is_over =
+                record.host.auto_remove && matches!(state.status, Status::Exited | Status::Removing);
+            if is_over || is_lost && !state.effects.is_empty() {
                 changed = true;
                 match self.recover_container(&container.record.id) {
                     // Another command has removed it meanwhile.
@@ -120,6 +133,25 @@ impl Engine {
             containers = self.containers.list()?;
         }
         Ok(containers)
+    }
+
+    /// Discards what is left of containers whose records a reboot has taken, once after each reboot. While another
+    /// operation is going on, the next command does it.
+    fn recover_from_reboot(&self) -> Result<()> {
+        let done = self.environment.paths.runroot.join("recovered");
+        if done.exists() {
+            return Ok(());
+        }
+        let Some(_alone) = Lock::try_exclusive(&self.operations_lock())? else { return Ok(()) };
+        self.containers.sweep()?;
+        for snapshot in self.snapshots.list()? {
+            if let (Some(id), Some(key)) = (container_of(&snapshot.name), snapshot.key())
+                && !self.containers.exists(&id)?
+            {
+                self.discard_snapshot(key)?;
+            }
+        }
+        Ok(atomic::write(&done, b"", 0o600, Durability::Volatile)?)
     }
 
     fn recover_container(&self, id: &ContainerId) -> Result<()> {

@@ -79,7 +79,7 @@ impl Engine {
         };
         let title = format!("build step {}", task.id.short());
         workspace.close();
-        let client = self.start_stage(Task::Step(Box::new(task)), &title)?;
+        let client = self.start_stage(&Task::Step(Box::new(task)), &title)?;
         wait_started(&client)?;
         let exit_code = relay(&client, output)?;
         workspace.reopen()?;

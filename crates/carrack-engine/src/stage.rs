@@ -2,11 +2,11 @@
 //! process with one thread, and because containers outlive the command that started them.
 //!
 //! A stage's standard input is one half of an attach pair, over which it reports (started, output, exit code or
-//! failure); its standard output is a file in memory with its [`Task`]. That way both are handed over without a
-//! descriptor number on a command line.
+//! failure); its standard output is a pipe that its [`Environment`] and its [`Task`] come from. That way both are handed
+//! over without a descriptor number on a command line, and a stage can be started before its task is known.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{BufReader, PipeWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use carrack_container::ContainerId;
 use carrack_container::attach::{self, Client, Event, Peer};
 use carrack_sys::IoContext;
-use rustix::fs::MemfdFlags;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exec::ExecTask;
@@ -38,73 +38,100 @@ pub(crate) enum Task {
     Health(ContainerId),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Handover {
-    environment: Environment,
-    task: Task,
+/// A stage that waits for its task. It ends by itself when it is dropped without one.
+pub(crate) struct Stage {
+    process: Child,
+    client: Client,
+    handover: PipeWriter,
+}
+
+impl Stage {
+    /// Starts the process; `title` is shown in the list of processes.
+    pub(crate) fn load(environment: &Environment, title: &str, stderr: Stdio) -> Result<Self> {
+        let (client, peer) = attach::pair()?;
+        let (task, mut handover) = std::io::pipe().during("create", "a pipe")?;
+        let program = carrack_runtime::executable::read_only()?;
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
+        command.stdin(peer).stdout(task).stderr(stderr);
+        let process = command.spawn().during("start", format!("the stage {title}"))?;
+        hand_over(&mut handover, environment)?;
+        Ok(Self { process, client, handover })
+    }
+
+    /// Loads the monitor of a container.
+    pub(crate) fn load_monitor(environment: &Environment, id: &ContainerId) -> Result<Self> {
+        // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
+        Self::load(environment, &format!("monitor {}", id.short()), Stdio::null())
+    }
+
+    /// Tells the stage what to do.
+    pub(crate) fn assign(mut self, task: &Task) -> Result<(Client, Child)> {
+        hand_over(&mut self.handover, task)?;
+        Ok((self.client, self.process))
+    }
+}
+
+fn hand_over(pipe: &mut PipeWriter, part: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(part).expect("a task has string keys only");
+    Ok(pipe.write_all(&bytes).during("write", "the task of a stage")?)
 }
 
 impl Engine {
     /// Starts a stage; `title` is shown in the list of processes.
-    pub(crate) fn start_stage(&self, task: Task, title: &str) -> Result<Client> {
-        let (client, peer) = attach::pair()?;
-        spawn(&self.environment, task, title, peer, Stdio::inherit())?;
-        Ok(client)
+    pub(crate) fn start_stage(&self, task: &Task, title: &str) -> Result<Client> {
+        Ok(Stage::load(&self.environment, title, Stdio::inherit())?.assign(task)?.0)
     }
 
-    /// Starts the monitor of a container, which gets the streams of this process where the container is to have them.
-    pub(crate) fn start_monitor_stage(&self, id: &ContainerId, passes_streams: bool) -> Result<Client> {
-        let (client, peer) = attach::pair()?;
+    /// Lets a monitor start its container; it gets the streams of this process where the container is to have them.
+    pub(crate) fn assign_monitor(
+        &self,
+        stage: Stage,
+        id: &ContainerId,
+        passes_streams: bool,
+    ) -> Result<Client> {
         if passes_streams {
             let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-            client.pass_streams(streams)?;
+            stage.client.pass_streams(streams)?;
         }
-        let title = format!("monitor {}", id.short());
-        // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
-        spawn(&self.environment, Task::Monitor(id.clone()), &title, peer, Stdio::null())?;
-        Ok(client)
+        Ok(stage.assign(&Task::Monitor(id.clone()))?.0)
     }
 }
 
 /// Starts a stage that nobody listens to; its exit code tells.
-pub(crate) fn spawn_background(environment: &Environment, task: Task, title: &str) -> Result<Child> {
-    let (_, peer) = attach::pair()?;
-    spawn(environment, task, title, peer, Stdio::null())
-}
-
-fn spawn(environment: &Environment, task: Task, title: &str, peer: OwnedFd, stderr: Stdio) -> Result<Child> {
-    let handover = Handover { environment: environment.clone(), task };
-    let program = carrack_runtime::executable::read_only()?;
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
-    command.stdin(peer).stdout(memory_file(&handover)?).stderr(stderr);
-    Ok(command.spawn().during("start", format!("the stage {title}"))?)
-}
-
-fn memory_file(handover: &Handover) -> Result<File> {
-    let name = "task";
-    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).during("create", name)?);
-    let bytes = serde_json::to_vec(handover).expect("a task has string keys only");
-    file.write_all(&bytes).and_then(|()| file.rewind()).during("write", name)?;
-    Ok(file)
+pub(crate) fn spawn_background(environment: &Environment, task: &Task, title: &str) -> Result<Child> {
+    Ok(Stage::load(environment, title, Stdio::null())?.assign(task)?.1)
 }
 
 /// Runs the stage that this process is. The report over the socket tells what came of it, and of a health check the
 /// exit code too.
 pub fn run_stage() -> u8 {
-    let Ok((peer, handover)) = receive() else { return 1 };
     // Out of the caller's session: its terminal must not signal, stop or hang up a container.
     let _ = rustix::process::setsid();
-    let done = Engine::open(handover.environment).and_then(|engine| match handover.task {
+    run_task().unwrap_or(1)
+}
+
+fn run_task() -> Result<u8> {
+    let (peer, handover) = receive()?;
+    let mut parts = serde_json::Deserializer::from_reader(BufReader::new(handover));
+    // The command goes on meanwhile: it may be creating the container.
+    let engine = Engine::open(part(&mut parts)?)?;
+    match part(&mut parts)? {
         Task::Monitor(id) => {
+            drop(parts);
             forget_handover()?;
             engine.supervise(&id, peer).map(|()| 0)
         }
         Task::Exec(task) => engine.exec_stage(*task, peer).map(|()| 0),
         Task::Step(task) => engine.step_stage(*task, peer).map(|()| 0),
         Task::Health(id) => engine.health_stage(&id, &peer),
-    });
-    done.unwrap_or(1)
+    }
+}
+
+type Parts = serde_json::Deserializer<serde_json::de::IoRead<BufReader<File>>>;
+
+fn part<T: DeserializeOwned>(parts: &mut Parts) -> Result<T> {
+    T::deserialize(parts).map_err(|error| Error::Stage(error.to_string()))
 }
 
 /// A monitor stays for long: it keeps neither the memory of its task nor the connection beyond its use.
@@ -114,15 +141,12 @@ fn forget_handover() -> Result<()> {
     Ok(rustix::stdio::dup2_stdout(null).during("close", "the standard output")?)
 }
 
-fn receive() -> Result<(Peer, Handover)> {
+fn receive() -> Result<(Peer, File)> {
     let own = |fd: std::os::fd::BorrowedFd<'_>| -> Result<OwnedFd> {
         Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3).during("duplicate", "a standard stream")?)
     };
     let peer = Peer::from_inherited(own(rustix::stdio::stdin())?)?;
-    let mut bytes = Vec::new();
-    File::from(own(rustix::stdio::stdout())?).read_to_end(&mut bytes).during("read", "the task")?;
-    let handover = serde_json::from_slice(&bytes).map_err(|error| Error::Stage(error.to_string()))?;
-    Ok((peer, handover))
+    Ok((peer, File::from(own(rustix::stdio::stdout())?)))
 }
 
 /// Tells the caller that the stage failed, with all causes in one text.

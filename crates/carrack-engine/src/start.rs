@@ -1,11 +1,12 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
 use carrack_container::attach::{Client, Ended, Streams};
-use carrack_container::{Container, ContainerId, LogDriver, Status, StopRequest};
+use carrack_container::{Container, ContainerId, ContainerRecord, LogDriver, Status, StopRequest};
 
 use crate::error::OperationContext;
+use crate::stage::Stage;
 use crate::stop::StopWish;
-use crate::{Engine, Error, Result};
+use crate::{ContainerRequest, Engine, Error, Result};
 
 /// A caller's connection with a program in a container.
 pub struct Session<'a> {
@@ -50,10 +51,11 @@ impl Engine {
         self.start_monitor(id).operation("start container", id.short())
     }
 
-    /// Starts a container that `run` has just created. One that is to be removed when it ends is removed too when
-    /// it cannot be started.
-    pub fn start_new(&self, id: &ContainerId) -> Result<Session<'_>> {
-        self.start(id)
+    /// Creates a container that is to be started at once: its monitor is loaded meanwhile.
+    pub fn create_to_start(&self, request: ContainerRequest) -> Result<Starting<'_>> {
+        let id = ContainerId::random()?;
+        let stage = Stage::load_monitor(&self.environment, &id)?;
+        Ok(Starting { engine: self, record: self.create_as(id, request)?, stage })
     }
 
     /// Joins the session of a running container, with its input when `interactive`.
@@ -91,10 +93,43 @@ impl Engine {
         if state.status == Status::Paused {
             return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
         }
+        let session = self.assign_to(Stage::load_monitor(&self.environment, id)?, &record)?;
+        wait_started(&session.client)?;
+        Ok(session)
+    }
+
+    /// The session of a container whose monitor has just been told to start it.
+    fn assign_to(&self, stage: Stage, record: &ContainerRecord) -> Result<Session<'_>> {
         let passes_streams = record.host.lifecycle.log.driver == LogDriver::Passthrough;
-        let client = self.start_monitor_stage(id, passes_streams)?;
-        wait_started(&client)?;
-        Ok(Session { passes_streams, ..Session::new(self, client, id.clone()) })
+        let client = self.assign_monitor(stage, &record.id, passes_streams)?;
+        Ok(Session { passes_streams, ..Session::new(self, client, record.id.clone()) })
+    }
+}
+
+/// A container that was just created, with a monitor that waits for the word.
+pub struct Starting<'a> {
+    engine: &'a Engine,
+    record: ContainerRecord,
+    stage: Stage,
+}
+
+impl<'a> Starting<'a> {
+    /// The container.
+    pub fn record(&self) -> &ContainerRecord {
+        &self.record
+    }
+
+    /// Starts it. One that is to be removed when it ends is removed too when it cannot be started.
+    pub fn start(self) -> Result<Session<'a>> {
+        let Self { engine, record, stage } = self;
+        let start = || -> Result<Session<'a>> {
+            let session = engine.assign_to(stage, &record)?;
+            // What others have left is undone while the monitor is at work.
+            engine.recover()?;
+            wait_started(&session.client)?;
+            Ok(session)
+        };
+        start().operation("start container", record.id.short())
     }
 }
 

@@ -29,12 +29,20 @@ pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A container that runs, and what stays with it.
 struct Started {
-    container: Container,
+    record: Box<ContainerRecord>,
     monitor: Monitor,
     running: Running,
     cgroup: Option<Cgroup>,
     /// What it is mounted on; other containers of the image share it.
     holds: Holds,
+}
+
+/// The streams that the program is to have itself, where its log driver says so.
+fn passed_streams(record: &ContainerRecord, peer: &Peer) -> Result<Option<[OwnedFd; 3]>> {
+    match record.host.lifecycle.log.driver {
+        LogDriver::Passthrough => Ok(Some(peer.receive_streams()?)),
+        _ => Ok(None),
+    }
 }
 
 fn copies(streams: &[OwnedFd; 3]) -> Result<[OwnedFd; 3]> {
@@ -47,7 +55,8 @@ impl Engine {
     /// Runs the container from start to end, as often as its restart policy says; `peer` is the command that wanted it.
     pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         let monitor = ProcessId::current()?;
-        let cgroup = limits::cgroup_effect(id.as_str(), &self.containers.get(id)?.record.host.resources);
+        let Container { record, .. } = self.containers.get(id)?;
+        let cgroup = limits::cgroup_effect(id.as_str(), &record.host.resources);
         let start = |state: &mut ContainerState| {
             state.start(monitor)?;
             // Announced once more when it is made, which then changes nothing.
@@ -59,9 +68,8 @@ impl Engine {
             .update(id, start)
             .map_err(Error::from)
             .inspect_err(|error| report_failure(&peer, error))?;
-        let first = self
-            .passed_streams(id, &peer)
-            .and_then(|passed| Ok((self.start_container(id, &passed)?, passed)));
+        let first = passed_streams(&record, &peer)
+            .and_then(|passed| Ok((self.start_container(record, &passed)?, passed)));
         let (started, passed) = first.inspect_err(|error| {
             // Whatever fails while undoing is found and undone by the next command.
             let _ = self.fail(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
@@ -72,7 +80,9 @@ impl Engine {
         let mut began = Instant::now();
         let mut status = self.stay(started, Some(peer))?;
         while status == Status::Restarting && self.await_turn(id, backoff.after(began.elapsed()))? {
-            let started = self.start_container(id, &passed).inspect_err(|error| {
+            // The policy may be another by now, and the name.
+            let Container { record, .. } = self.containers.get(id)?;
+            let started = self.start_container(record, &passed).inspect_err(|error| {
                 let _ = self.fail_restart(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
             })?;
             began = Instant::now();
@@ -81,27 +91,22 @@ impl Engine {
         Ok(())
     }
 
-    /// The streams that the program is to have itself, where its log driver says so.
-    fn passed_streams(&self, id: &ContainerId, peer: &Peer) -> Result<Option<[OwnedFd; 3]>> {
-        match self.containers.get(id)?.record.host.lifecycle.log.driver {
-            LogDriver::Passthrough => Ok(Some(peer.receive_streams()?)),
-            _ => Ok(None),
-        }
-    }
-
     /// Makes the container that the state says is being made.
-    fn start_container(&self, id: &ContainerId, passed: &Option<[OwnedFd; 3]>) -> Result<Started> {
-        let container = self.containers.get(id)?;
-        let record = &container.record;
+    fn start_container(
+        &self,
+        record: Box<ContainerRecord>,
+        passed: &Option<[OwnedFd; 3]>,
+    ) -> Result<Started> {
+        let id = &record.id;
         // All that may fail for want of room or descriptors comes before the program runs.
-        let log = self.open_log(record)?;
+        let log = self.open_log(&record)?;
         let listener = Listener::bind(&self.containers.run_folder(id))?;
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
-        let shared = self.shared_namespaces(record)?;
+        let shared = self.shared_namespaces(&record)?;
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.container_mount(&key, record)?.open_held(&mut holds, shared.owners())?,
+            rootfs: self.container_mount(&key, &record)?.open_held(&mut holds, shared.owners())?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
@@ -131,12 +136,12 @@ impl Engine {
             state.run(init)
         })?;
         drop(locked);
-        self.container_event(record, "start", &[]);
+        self.container_event(&record, "start", &[]);
         let stdin_once = record.program.stdin_once;
         let (monitor, running) = sandbox.into_monitor()?;
-        let chore = self.health_chore(record);
+        let chore = self.health_chore(&record);
         let monitor = Monitor { stdin_once, log, listener: Some(listener), chore, ..monitor };
-        Ok(Started { container, monitor, running, cgroup, holds })
+        Ok(Started { record, monitor, running, cgroup, holds })
     }
 
     /// The container's files, as its program sees them.
@@ -154,10 +159,10 @@ impl Engine {
 
     /// Stays until the program has ended; returns what became of the container.
     fn stay(&self, started: Started, peer: Option<Peer>) -> Result<Status> {
-        let Started { container, monitor, running, cgroup, holds } = started;
+        let Started { record, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: peer, ..monitor }).run() {
             Ok(finished) => {
-                let status = self.end(&container, &finished, cgroup.as_ref())?;
+                let status = self.end(&record.id, &finished, cgroup.as_ref())?;
                 finished.announce();
                 drop((running, holds));
                 Ok(status)
@@ -174,11 +179,11 @@ impl Engine {
     }
 
     /// Writes down how it ended, and undoes what was made for it.
-    fn end(&self, container: &Container, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<Status> {
-        let id = &container.record.id;
+    fn end(&self, id: &ContainerId, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<Status> {
         let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
         // Read again: the policy may be another by now, and the name.
-        let Container { record, state } = self.containers.get(id)?;
+        let locked = self.containers.lock(id)?;
+        let Container { record, state } = locked.get()?;
         for effect in state.effects.iter().rev() {
             match effect {
                 Effect::Cgroup { .. } => {
@@ -188,7 +193,7 @@ impl Engine {
             }
         }
         let policy = record.host.lifecycle.restart;
-        let state = self.containers.update(id, |state| {
+        let state = locked.update(|state| {
             state.effects.clear();
             match policy.restarts(finished.exit.code(), state.restart_count, state.stop_requested) {
                 true => state.await_restart(finished.exit, oom_killed),
@@ -197,7 +202,7 @@ impl Engine {
         })?;
         self.end_events(&record, &state);
         if record.host.auto_remove {
-            self.delete_container(id)?;
+            self.delete_locked(locked, &record)?;
         }
         Ok(state.status)
     }

@@ -240,7 +240,7 @@ impl Engine {
 
     /// Removes the volumes that a container, which is gone, had for itself.
     pub(crate) fn remove_own_volumes(&self, record: &ContainerRecord) -> Result<()> {
-        let own: Vec<&str> = own_volumes(record).collect();
+        let own: Vec<&str> = record.host.mounts.own_volumes().collect();
         if own.is_empty() {
             return Ok(());
         }
@@ -254,15 +254,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// The volumes that carrack made for this container alone.
-pub(crate) fn own_volumes(record: &ContainerRecord) -> impl Iterator<Item = &str> {
-    use carrack_container::MountSource::Volume;
-    record.host.mounts.points.iter().filter_map(|point| match &point.source {
-        Volume { name, anonymous: true } => Some(name.as_str()),
-        _ => None,
-    })
 }
 
 /// The containers that have a volume.

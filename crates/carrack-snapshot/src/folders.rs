@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carrack_oci::{ChainId, Digest};
-use carrack_sys::atomic::{self, Durability};
+use carrack_sys::atomic;
 use carrack_sys::lock::Lock;
 use carrack_sys::rooted::Root;
 use carrack_sys::tree::Usage;
@@ -163,7 +163,7 @@ impl Folders {
     ) -> Result<()> {
         let staged = self.stage()?;
         fill(&staged)?;
-        record.write(&staged.path, Durability::Volatile)?;
+        record.write_new(&staged.path)?;
         match rename_new(&staged.path, &self.active(key))? {
             true => Ok(()),
             false => Err(Error::Exists { key: key.clone() }),

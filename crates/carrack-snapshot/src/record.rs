@@ -84,11 +84,19 @@ impl Record {
         Ok((metadata.mtime(), metadata.mtime_nsec()))
     }
 
+    /// Writes the record into a folder that nobody knows yet.
+    pub fn write_new(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        Ok(fs::write(&path, self.to_json()?).during("write", &path)?)
+    }
+
     /// Writes the record; it becomes durable with the files beside it, or at once.
     pub fn write(&self, folder: &Path, durability: Durability) -> Result<()> {
-        let bytes =
-            serde_json::to_vec(self).map_err(|source| Error::Record { name: NAME.to_owned(), source })?;
-        Ok(atomic::write(&folder.join(NAME), &bytes, 0o600, durability)?)
+        Ok(atomic::write(&folder.join(NAME), &self.to_json()?, 0o600, durability)?)
+    }
+
+    fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|source| Error::Record { name: NAME.to_owned(), source })
     }
 
     /// The record of a new snapshot on the one that `self` is of.

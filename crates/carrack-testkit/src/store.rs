@@ -83,9 +83,10 @@ impl Store {
 
     /// The IDs of the containers that the store has records of.
     pub fn container_ids(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.root().join("containers"));
-        let names =
-            entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let folders = [self.root(), self.runroot()].map(|place| fs::read_dir(place.join("containers")));
+        let entries = folders.into_iter().flatten().flatten().flatten();
+        let recorded = entries.filter(|entry| entry.path().join("container.json").exists());
+        let names = recorded.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())).collect()
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
+use carrack_sys::atomic::create_private_dir;
 use jiff::Timestamp;
 
 use super::{Stream, rotated};
@@ -55,7 +56,8 @@ impl Default for LogFormat {
 pub struct LogWriter {
     path: PathBuf,
     style: Style,
-    file: File,
+    /// `None` until there is something to write.
+    file: Option<File>,
     size_bytes: u64,
     rotation: Rotation,
     /// Lines that have not ended, by stream; each shorter than [`MAX_LINE_BYTES`].
@@ -76,6 +78,14 @@ enum Style {
 impl LogWriter {
     /// Opens the log at `path` to append to it; cuts off an entry that a crash left half-written.
     pub fn open(path: &Path, rotation: Rotation, format: &LogFormat) -> Result<Self> {
+        let mut writer = Self::deferred(path, rotation, format);
+        writer.file()?;
+        Ok(writer)
+    }
+
+    /// Opens the log, and makes its folder, when there is something to write: a container that is removed when it ends,
+    /// and that says nothing, needs none.
+    pub fn deferred(path: &Path, rotation: Rotation, format: &LogFormat) -> Self {
         let style = match format {
             LogFormat::Json(attributes) if attributes.is_empty() => Style::Json(Vec::new()),
             LogFormat::Json(attributes) => {
@@ -84,19 +94,29 @@ impl LogWriter {
             }
             LogFormat::Kubernetes => Style::Kubernetes,
         };
-        let mut file = open(path, false)?;
-        let size_bytes = end_of_last_entry(&mut file).during("read", path)?;
-        file.set_len(size_bytes).during("truncate", path)?;
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             style,
-            file,
-            size_bytes,
+            file: None,
+            size_bytes: 0,
             rotation,
             unfinished: [Vec::new(), Vec::new()],
             batch: Vec::new(),
             time: String::new(),
-        })
+        }
+    }
+
+    /// The file at its end.
+    fn file(&mut self) -> Result<&mut File> {
+        if self.file.is_none() {
+            let path = &self.path;
+            create_private_dir(path.parent().unwrap_or(path))?;
+            let mut file = open(path, false)?;
+            self.size_bytes = end_of_last_entry(&mut file).during("read", path)?;
+            file.set_len(self.size_bytes).during("truncate", path)?;
+            self.file = Some(file);
+        }
+        Ok(self.file.as_mut().expect("it was opened above"))
     }
 
     /// Takes output as it was read. After an error the entries of this call may be lost; the writer stays usable.
@@ -182,12 +202,14 @@ impl LogWriter {
 
     fn write_batch(&mut self) -> Result<()> {
         let bytes = self.batch.len() as u64;
+        self.file()?;
         if self.size_bytes > 0 && self.size_bytes + bytes > self.rotation.max_bytes {
             self.rotate()?;
         }
-        if let Err(error) = self.file.write_all(&self.batch) {
+        let file = self.file.as_mut().expect("it is open");
+        if let Err(error) = file.write_all(&self.batch) {
             // No space: the half entry would make the next one unreadable.
-            let _ = self.file.set_len(self.size_bytes);
+            let _ = file.set_len(self.size_bytes);
             return Ok(Err(error).during("write", &self.path)?);
         }
         self.size_bytes += bytes;
@@ -206,7 +228,7 @@ impl LogWriter {
         if self.rotation.max_files <= 1 {
             carrack_sys::atomic::remove_file(&self.path)?;
         }
-        self.file = open(&self.path, true)?;
+        self.file = Some(open(&self.path, true)?);
         self.size_bytes = 0;
         Ok(())
     }

@@ -54,6 +54,12 @@ pub struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// Whether a reboot may take it: it is removed when it ends, and nothing that outlives a reboot is to be removed with
+    /// it. Its record needs no disk.
+    pub fn is_ephemeral(&self) -> bool {
+        self.host.auto_remove && self.host.mounts.own_volumes().next().is_none()
+    }
+
     /// Whether the container needs this image: it was made of it, or mounts it.
     pub fn uses_image(&self, id: &Digest) -> bool {
         let mounts = |point: &MountPoint| matches!(&point.source, MountSource::Image { image } if *image == id.to_string());
@@ -61,41 +67,62 @@ impl ContainerRecord {
     }
 }
 
+/// A record says what differs: that of most containers is then a third as long, and all are read by `ps`.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What runs in a container, and how it is addressed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Program {
     /// The program and its fixed arguments.
+    #[serde(skip_serializing_if = "is_default")]
     pub entrypoint: Vec<String>,
     /// Arguments of the entrypoint, or the whole command without one.
+    #[serde(skip_serializing_if = "is_default")]
     pub command: Vec<String>,
     /// `NAME=value` entries.
+    #[serde(skip_serializing_if = "is_default")]
     pub env: Vec<String>,
     /// `user[:group]` as given, resolved in the container's files at each start; empty means root.
+    #[serde(skip_serializing_if = "is_default")]
     pub user: String,
     /// The working folder; empty means `/`.
+    #[serde(skip_serializing_if = "is_default")]
     pub working_dir: String,
     /// Variables of every container that it goes without.
+    #[serde(skip_serializing_if = "is_default")]
     pub unset_env: Vec<String>,
     /// Whether it goes without all of them.
+    #[serde(skip_serializing_if = "is_default")]
     pub unset_all_env: bool,
     /// The host name; empty means the short id.
+    #[serde(skip_serializing_if = "is_default")]
     pub hostname: String,
     /// The NIS domain name; empty means none.
+    #[serde(skip_serializing_if = "is_default")]
     pub domainname: String,
     /// The mode bits that new files lack; `None` means 022.
+    #[serde(skip_serializing_if = "is_default")]
     pub umask: Option<u32>,
     /// The time zone as a name below `/usr/share/zoneinfo`, or `local`; empty means the image's.
+    #[serde(skip_serializing_if = "is_default")]
     pub timezone: String,
     /// Whether it runs on a pseudo-terminal.
+    #[serde(skip_serializing_if = "is_default")]
     pub tty: bool,
     /// Whether its standard input can be written to.
+    #[serde(skip_serializing_if = "is_default")]
     pub open_stdin: bool,
     /// Whether the end of the first attached client's input is the end of its standard input.
+    #[serde(skip_serializing_if = "is_default")]
     pub stdin_once: bool,
     /// The signal of `stop`, as a name or number; `None` means TERM.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_signal: Option<String>,
     /// How long `stop` waits before it kills; `None` means 10.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_timeout_seconds: Option<u32>,
 }
 
@@ -104,29 +131,42 @@ pub struct Program {
 #[serde(default)]
 pub struct HostSettings {
     /// Limits.
+    #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// Devices of the host.
+    #[serde(skip_serializing_if = "is_default")]
     pub devices: DeviceSettings,
     /// Its network.
+    #[serde(skip_serializing_if = "is_default")]
     pub network: ContainerNetwork,
     /// The namespaces that it shares.
+    #[serde(skip_serializing_if = "is_default")]
     pub namespaces: NamespaceSettings,
     /// What it sees beside its image.
+    #[serde(skip_serializing_if = "is_default")]
     pub mounts: MountSettings,
     /// What its processes may do.
+    #[serde(skip_serializing_if = "is_default")]
     pub security: SecuritySettings,
     /// Notes for OCI runtimes and their hooks.
+    #[serde(skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
     /// Restarts, health checks, and where its output goes.
+    #[serde(skip_serializing_if = "is_default")]
     pub lifecycle: LifecycleSettings,
     /// How likely its processes are killed when memory is short, from -1000 to 1000.
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_score_adj: Option<i32>,
     /// Kernel parameters of its namespaces.
+    #[serde(skip_serializing_if = "is_default")]
     pub sysctls: BTreeMap<String, String>,
     /// Groups on top of the user's, as given.
+    #[serde(skip_serializing_if = "is_default")]
     pub group_add: Vec<String>,
     /// Whether a small init reaps processes as pid 1.
+    #[serde(skip_serializing_if = "is_default")]
     pub init: bool,
     /// Whether it is removed when it exits.
+    #[serde(skip_serializing_if = "is_default")]
     pub auto_remove: bool,
 }

@@ -22,6 +22,16 @@ pub struct MountSettings {
     pub shm_size_bytes: Option<u64>,
 }
 
+impl MountSettings {
+    /// The names of the volumes that were made for the container alone, and go with it.
+    pub fn own_volumes(&self) -> impl Iterator<Item = &str> {
+        self.points.iter().filter_map(|point| match &point.source {
+            MountSource::Volume { name, anonymous: true } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// One mount that a user or an image asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -22,7 +22,7 @@ pub struct Create {
 impl Command for Create {
     fn run(mut self, context: &Context) -> Result<u8> {
         let engine = self.flags.engine(context)?;
-        let id = self.flags.create(&engine, false).map_err(Failure::of_run)?;
+        let id = self.flags.create(&engine).map_err(Failure::of_run)?;
         print_line(id)?;
         Ok(0)
     }

@@ -70,12 +70,10 @@ impl Run {
         let engine = self.flags.engine(context)?;
         let attendance = self.attendance();
         let files = [(self.pidfile, true), (self.conmon_pidfile, false)];
-        let id = self.flags.create(&engine, !self.detach)?;
-        let image = match self.rmi {
-            true => Some(engine.find_container(id.as_str())?.record.image_id.to_string()),
-            false => None,
-        };
-        let session = engine.start_new(&id)?;
+        let starting = self.flags.create_to_start(&engine, !self.detach)?;
+        let id = starting.record().id.clone();
+        let image = self.rmi.then(|| starting.record().image_id.to_string());
+        let session = starting.start()?;
         write_pids(&engine, &id, &files)?;
         if self.detach {
             print_line(&id)?;

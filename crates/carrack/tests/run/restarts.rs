@@ -141,6 +141,27 @@ fn reboot(store: &Store, ids: &[&str]) {
 }
 
 #[test]
+fn a_reboot_leaves_nothing_of_a_container_that_is_removed_when_it_ends() {
+    let store = store();
+    let id = detached(&store, &["--rm", "--name", "one"], UNTIL_TERM);
+    await_ready(&store, "one");
+    store.carrack(["exec", "one", "touch", "/written"]).success();
+    assert_eq!(store.container_ids(), [id.as_str()]);
+    reboot(&store, &[&id]);
+    assert_no_container_is_left(&store, &id);
+    detached(&store, &["--rm", "--name", "one"], "exit 0");
+}
+
+#[test]
+fn what_a_killed_monitor_has_not_removed_the_next_command_removes() {
+    let store = store();
+    let id = store.carrack(["create", "--rm", "--network", "none", IMAGE, "true"]).line();
+    let state = r#"{"status":"exited","exit_code":0}"#;
+    fs::write(store.runroot().join("containers").join(&id).join("state.json"), state).unwrap();
+    assert_no_container_is_left(&store, &id);
+}
+
+#[test]
 fn after_a_reboot_policies_say_what_runs() {
     let store = store();
     let start = |name: &str, policy: &str| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings};
+use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings, Starting};
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
@@ -136,7 +136,23 @@ impl ContainerFlags {
     }
 
     /// Pulls the image where the policy says so, and creates the container.
-    pub fn create(mut self, engine: &Engine, foreground: bool) -> Result<ContainerId> {
+    pub fn create(self, engine: &Engine) -> Result<ContainerId> {
+        let (request, cidfile) = self.prepare(engine, false)?;
+        let id = engine.create(request)?;
+        cidfile.map(|file| file.write(id.as_str())).transpose()?;
+        Ok(id)
+    }
+
+    /// Creates the container, and prepares its start.
+    pub fn create_to_start(self, engine: &Engine, foreground: bool) -> Result<Starting<'_>> {
+        let (request, cidfile) = self.prepare(engine, foreground)?;
+        let starting = engine.create_to_start(request)?;
+        cidfile.map(|file| file.write(starting.record().id.as_str())).transpose()?;
+        Ok(starting)
+    }
+
+    /// Does what comes before the container is made: the image is here then, and a name that is to be replaced free.
+    fn prepare(mut self, engine: &Engine, foreground: bool) -> Result<(ContainerRequest, Option<IdFile>)> {
         self.inapplicable.check()?;
         let cidfile = self.cidfile.as_deref().map(IdFile::create_new).transpose()?;
         self.pull_image(engine)?;
@@ -148,9 +164,7 @@ impl ContainerFlags {
                 result => result?,
             }
         }
-        let id = engine.create(request)?;
-        cidfile.map(|file| file.write(id.as_str())).transpose()?;
-        Ok(id)
+        Ok((request, cidfile))
     }
 
     /// The platform that flags name together.
