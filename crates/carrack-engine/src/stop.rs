@@ -135,6 +135,11 @@ impl Engine {
             Status::Restarting => drop(self.wait_until_ended(id, Some(MONITOR_TIMEOUT))?),
             _ => self.end_running(&Container { state, ..container.clone() }, wish)?,
         }
+        // The monitor tells of the end while it has the lock; one that is gone has told.
+        match self.containers.lock(id) {
+            Err(carrack_container::Error::NotFound { .. }) => {}
+            locked => drop(locked?),
+        }
         self.container_event(&container.record, "stop", &[]);
         Ok(())
     }

@@ -9,9 +9,9 @@ use rustix::event::{PollFd, Timespec};
 #[cfg(target_arch = "x86_64")]
 use rustix::io::Errno;
 
-/// `poll`, at the beginning of what may be a long wait: the free end of the heap and the pages of the program itself
-/// that nothing has written to are given back first; the kernel brings those back, from its cache, that are used again. As the kernel maps 64 KiB around
-/// each byte that is touched, nothing else is called between the two.
+/// `poll`, at the beginning of what may be a long wait: what is free of the heap, and the pages of the program itself that
+/// nothing has written to, are given back first; the kernel brings those back, from its cache, that are used again. As it
+/// maps 64 KiB or more around each byte that is touched, nothing else is called between the two.
 pub fn poll_at_rest(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> rustix::io::Result<usize> {
     static RANGES: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
     let ranges = match RANGES.get() {
@@ -22,7 +22,7 @@ pub fn poll_at_rest(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> rusti
             RANGES.get_or_init(|| found.unwrap_or_default())
         }
     };
-    crate::heap::trim();
+    crate::heap::release();
     release_and_poll(ranges, fds, timeout)
 }
 
