@@ -57,7 +57,7 @@ pub use id::ContainerId;
 pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
-    Bind, CgroupMode, ContainerNetwork, ContainerRecord, DeviceMapping, DeviceRate, DeviceRequest,
+    Bind, CgroupMode, ContainerNetwork, ContainerRecord, Contexts, DeviceMapping, DeviceRate, DeviceRequest,
     DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, IpcMode, LifecycleSettings, LogDriver,
     LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode,
     NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources,

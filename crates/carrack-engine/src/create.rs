@@ -11,7 +11,7 @@ use crate::error::OperationContext;
 use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::restart::refuse_with_removal;
-use crate::{Engine, Error, Result, limits};
+use crate::{Engine, Error, Result, limits, selinux};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -105,10 +105,7 @@ impl Engine {
             }
             Ok(settled) => settled,
         };
-        let created = match name {
-            Some(_) => self.containers.create(&record),
-            None => self.containers.create_with_random_name(&mut record),
-        };
+        let created = self.add_record(&mut record, name.is_some());
         if created.is_err() {
             self.forget_mounts(&settled)?;
             self.snapshots.discard(&key)?;
@@ -119,11 +116,21 @@ impl Engine {
         Ok(record)
     }
 
+    fn add_record(&self, record: &mut ContainerRecord, is_named: bool) -> Result<()> {
+        let _held = self.assign_contexts(record)?;
+        match is_named {
+            true => self.containers.create(record)?,
+            false => self.containers.create_with_random_name(record)?,
+        }
+        Ok(())
+    }
+
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
         refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
         self.check_log(record)?;
         limits::check(&host.resources)?;
+        selinux::check(&host.security)?;
         self.check_network(&host.network)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;

@@ -90,7 +90,7 @@ fn security_options() -> Vec<&'static str> {
     if enabled.is_some_and(|text| text.starts_with(b"Y")) {
         options.push("name=apparmor");
     }
-    if Path::new("/sys/fs/selinux/enforce").exists() {
+    if carrack_runtime::labels::selinux_is_enabled() {
         options.push("name=selinux");
     }
     if cgroup_version() == "2" {

@@ -65,6 +65,7 @@ mod run_step;
 mod sandbox;
 mod save;
 mod search;
+mod selinux;
 mod settings;
 mod signal;
 mod size;

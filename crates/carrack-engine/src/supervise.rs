@@ -15,14 +15,14 @@ use carrack_container::{
 };
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{Holds, Mount, SnapshotKey};
+use carrack_snapshot::{Holds, Mount, Opening, SnapshotKey};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
 use crate::restart::Backoff;
 use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
-use crate::{Engine, Error, Result, limits, signal};
+use crate::{Engine, Error, Result, limits, selinux, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -104,9 +104,11 @@ impl Engine {
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
         let shared = self.shared_namespaces(&record)?;
+        let contexts = selinux::in_force(&record.host.security);
+        let opening = Opening { holds: Some(&mut holds), owners: shared.owners(), context: None };
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.container_mount(&key, &record)?.open_held(&mut holds, shared.owners())?,
+            rootfs: selinux::open_labelled(&self.container_mount(&key, &record)?, contexts, opening)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),

@@ -9,7 +9,6 @@ use crate::namespaces::Shared;
 use crate::settings::ContainerSettings;
 
 mod devices;
-mod labels;
 mod mounts;
 mod namespaces;
 mod privileged;
@@ -141,6 +140,7 @@ mod tests {
                 cap_drop: vec!["ALL".into()],
                 cap_add: vec!["net_admin".into(), "CAP_CHOWN".into()],
                 options: vec!["seccomp=unconfined".into(), "no-new-privileges".into()],
+                contexts: None,
             },
             network: ContainerNetwork { mode: NetworkMode::Host, ..ContainerNetwork::default() },
             ..HostSettings::default()

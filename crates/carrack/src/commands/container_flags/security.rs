@@ -28,6 +28,7 @@ impl SecurityFlags {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             options: self.security_opt.clone(),
+            contexts: None,
         }
     }
 }
