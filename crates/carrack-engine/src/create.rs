@@ -11,7 +11,7 @@ use crate::error::OperationContext;
 use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::restart::refuse_with_removal;
-use crate::{Engine, Error, Result, limits, selinux};
+use crate::{Engine, Error, Result, limits, selinux, spec};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -132,6 +132,7 @@ impl Engine {
         limits::check(&host.resources)?;
         selinux::check(&host.security)?;
         self.check_network(&host.network)?;
+        spec::landlock(&host.security)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;
         match program.timezone.as_str() {

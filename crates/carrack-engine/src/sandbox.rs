@@ -117,6 +117,7 @@ impl Engine {
             reaper: plan.host.init,
             state: None,
             inherited: Inherited::default(),
+            landlock: spec::landlock(&plan.host.security)?,
             standby: None,
         };
         let init = carrack_runtime::create(launch)?;

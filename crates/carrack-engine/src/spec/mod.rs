@@ -9,6 +9,7 @@ use crate::namespaces::Shared;
 use crate::settings::ContainerSettings;
 
 mod devices;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod privileged;
@@ -18,6 +19,7 @@ mod security;
 mod system_paths;
 
 pub use devices::check_device_rule;
+pub(crate) use landlock::landlock;
 pub(crate) use process::exec_process;
 pub(crate) use resources::configure as configure_limits;
 

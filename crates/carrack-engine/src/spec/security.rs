@@ -75,10 +75,10 @@ impl Security {
                 ("seccomp", file) => security.seccomp = Some(read_profile(file)?),
                 ("apparmor", "unconfined") => security.apparmor = None,
                 ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
-                ("label" | "mask" | "unmask" | "systempaths" | "proc-opts", _) => {}
+                ("label" | "landlock" | "mask" | "unmask" | "systempaths" | "proc-opts", _) => {}
                 _ => {
-                    let hint = "carrack knows no-new-privileges, seccomp, label, apparmor, mask, unmask, \
-                                systempaths and proc-opts";
+                    let hint = "carrack knows no-new-privileges, seccomp, label, landlock, apparmor, mask, \
+                                unmask, systempaths and proc-opts";
                     return Err(Error::refused(format!("unknown security option {option:?}"), hint));
                 }
             }

@@ -124,6 +124,7 @@ impl Container {
             inherited: creation.inherited,
             standby: Some(standby),
         })?;
+            landlock: None,
         for clamped in init.clamped_rlimits() {
             tracing::warn!("{clamped}");
         }
