@@ -90,6 +90,7 @@ impl Engine {
             host: with_exposed(self.with_container_ids(request.host)?, &image.config.config),
             id,
         };
+        record.host.resources.cgroup_manager = self.environment.settings.containers.cgroup_manager;
         let lifecycle = &mut record.host.lifecycle;
         lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
         lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
@@ -131,8 +132,8 @@ impl Engine {
         self.check_log(record)?;
         limits::check(&host.resources)?;
         selinux::check(&host.security)?;
-        self.check_network(&host.network)?;
         spec::landlock(&host.security)?;
+        self.check_network(&host.network)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;
         match program.timezone.as_str() {

@@ -17,7 +17,7 @@ use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
-use crate::limits::cgroup_effect;
+use crate::limits::{cgroup_effect, cgroup_place};
 use crate::mount_points::MountPoints;
 use crate::namespaces::Shared;
 use crate::sandbox::SandboxPlan;
@@ -103,8 +103,9 @@ impl Engine {
             let Some(id) = name.to_str() else { continue };
             let Some(_dead) = Lock::try_exclusive(&path.join("lock"))? else { continue };
             self.undo(&Effect::Network { attachment: id.into() })?;
-            if let Some(cgroup) = cgroup_effect(id, &Resources::default()) {
-                self.undo(&cgroup)?;
+            // As a step has it, whoever makes those of containers.
+            if let Some(place) = cgroup_place(id, &Resources::default())? {
+                self.undo(&cgroup_effect(&place))?;
             }
             tree::remove_tree(&path)?;
         }

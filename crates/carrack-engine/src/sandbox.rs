@@ -195,9 +195,9 @@ fn refuse_hooks(spec: &Spec) -> Result<()> {
 
 /// The cgroup of a sandbox with the limits of its spec; `None` when it is to have none of its own.
 fn make_cgroup(id: &str, host: &HostSettings, spec: &Spec, announce: Announce<'_>) -> Result<Option<Cgroup>> {
-    let Some(path) = limits::cgroup_path(id, &host.resources) else { return Ok(None) };
-    announce(&Effect::Cgroup { path: path.display().to_string() })?;
-    let cgroup = Cgroup::create(&path, &spec::limits(spec))?;
+    let Some(place) = limits::cgroup_place(id, &host.resources)? else { return Ok(None) };
+    announce(&limits::cgroup_effect(&place))?;
+    let cgroup = Cgroup::create_at(&place, &spec::limits(spec))?;
     limits::check_supported(&host.resources, cgroup.unsupported())?;
     Ok(Some(cgroup))
 }

@@ -56,11 +56,11 @@ impl Engine {
     pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         let monitor = ProcessId::current()?;
         let Container { record, .. } = self.containers.get(id)?;
-        let cgroup = limits::cgroup_effect(id.as_str(), &record.host.resources);
+        let cgroup = limits::cgroup_place(id.as_str(), &record.host.resources)?;
         let start = |state: &mut ContainerState| {
             state.start(monitor)?;
             // Announced once more when it is made, which then changes nothing.
-            cgroup.into_iter().for_each(|effect| state.announce(effect));
+            cgroup.iter().for_each(|place| state.announce(limits::cgroup_effect(place)));
             Ok(())
         };
         // One that cannot be started now may be running: nothing of it is undone.
@@ -188,7 +188,7 @@ impl Engine {
         let Container { record, state } = locked.get()?;
         for effect in state.effects.iter().rev() {
             match effect {
-                Effect::Cgroup { .. } => {
+                Effect::Cgroup { .. } | Effect::Scope { .. } => {
                     cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.delete()))?;
                 }
                 effect => self.undo(effect)?,

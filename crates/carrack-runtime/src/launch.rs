@@ -81,6 +81,10 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
             let maps_owners = plan.namespaces.has_new(namespace::USER);
             let mut init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped, agent);
             init.hold_namespaces();
+            if let Some(cgroup) = cgroup {
+                let limits = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+                cgroup.settle(init.pid(), limits)?;
+            }
             if maps_owners {
                 Mappings::of(spec).write(init.child.pid)?;
                 init.channel.signal(Signal::OwnersMapped)?;
