@@ -114,6 +114,13 @@ pub enum Effect {
         /// Its path within each hierarchy.
         path: String,
     },
+    /// The scope in which systemd has made its cgroup.
+    Scope {
+        /// The slice that it is in.
+        slice: String,
+        /// The unit.
+        unit: String,
+    },
     /// Its place in a network: announced with what identifies it, and once more with all that its undoing takes.
     Network {
         /// As the network crate writes it.

@@ -11,7 +11,7 @@ use crate::error::OperationContext;
 use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::restart::refuse_with_removal;
-use crate::{Engine, Error, Result, limits};
+use crate::{Engine, Error, Result, limits, selinux, spec};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -90,6 +90,7 @@ impl Engine {
             host: with_exposed(self.with_container_ids(request.host)?, &image.config.config),
             id,
         };
+        record.host.resources.cgroup_manager = self.environment.settings.containers.cgroup_manager;
         let lifecycle = &mut record.host.lifecycle;
         lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
         lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
@@ -105,10 +106,7 @@ impl Engine {
             }
             Ok(settled) => settled,
         };
-        let created = match name {
-            Some(_) => self.containers.create(&record),
-            None => self.containers.create_with_random_name(&mut record),
-        };
+        let created = self.add_record(&mut record, name.is_some());
         if created.is_err() {
             self.forget_mounts(&settled)?;
             self.snapshots.discard(&key)?;
@@ -119,11 +117,22 @@ impl Engine {
         Ok(record)
     }
 
+    fn add_record(&self, record: &mut ContainerRecord, is_named: bool) -> Result<()> {
+        let _held = self.assign_contexts(record)?;
+        match is_named {
+            true => self.containers.create(record)?,
+            false => self.containers.create_with_random_name(record)?,
+        }
+        Ok(())
+    }
+
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
         refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
         self.check_log(record)?;
         limits::check(&host.resources)?;
+        selinux::check(&host.security)?;
+        spec::landlock(&host.security)?;
         self.check_network(&host.network)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;

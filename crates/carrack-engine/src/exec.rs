@@ -107,6 +107,7 @@ impl Engine {
             cgroup: cgroup.as_ref(),
             state: None,
             inherited: Inherited::default(),
+            landlock: spec::landlock(&record.host.security)?,
         };
         let mut running = carrack_runtime::exec(exec)?;
         let stdio = streams.of(&mut running)?;

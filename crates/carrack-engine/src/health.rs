@@ -32,6 +32,9 @@ const DRAIN: Duration = Duration::from_millis(100);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 const DEFAULT_START_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_RETRIES: u32 = 3;
+/// Docker's least time of each kind. Each check is a process: a shorter pause, which an image may ask for, would be a
+/// host that does nothing else.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// What a user says about health checks with flags; `None` is as the image says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,25 +79,47 @@ pub(crate) fn merged_check(
             return Err(Error::refused(message, "replace it by --health-cmd, or use --no-healthcheck"));
         }
     }
-    let time = |flag: Option<Duration>, image: Option<u64>, default: Duration| {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // 0 is the default, as in Docker.
-        let chosen = flag.map(nanoseconds).filter(|time| *time > 0).or(image.filter(|time| *time > 0));
-        chosen.unwrap_or(nanoseconds(default))
-    };
+    let of_image = |time: fn(&Healthcheck) -> u64| image.map(time);
     let retries = image.and_then(|image| u32::try_from(image.retries).ok()).filter(|retries| *retries > 0);
     Ok(Some(HealthCheck {
         test,
-        interval_ns: time(request.interval, image.map(|image| image.interval), DEFAULT_INTERVAL),
-        timeout_ns: time(request.timeout, image.map(|image| image.timeout), DEFAULT_INTERVAL),
-        start_period_ns: time(request.start_period, image.map(|image| image.start_period), Duration::ZERO),
+        interval_ns: time("interval", request.interval, of_image(|image| image.interval), DEFAULT_INTERVAL)?,
+        timeout_ns: time("timeout", request.timeout, of_image(|image| image.timeout), DEFAULT_INTERVAL)?,
+        start_period_ns: time(
+            "start-period",
+            request.start_period,
+            of_image(|image| image.start_period),
+            Duration::ZERO,
+        )?,
         start_interval_ns: time(
+            "start-interval",
             request.start_interval,
-            image.map(|image| image.start_interval),
+            of_image(|image| image.start_interval),
             DEFAULT_START_INTERVAL,
-        ),
+        )?,
         retries: request.retries.filter(|retries| *retries > 0).or(retries).unwrap_or(DEFAULT_RETRIES),
     }))
+}
+
+/// The flag's time, else the image's, else the default, which 0 means too, as in Docker.
+///
+/// What is too short is refused, of an image too: a time of our choice in its place would be a check that neither the
+/// image nor the user has asked for, and a flag says what is meant.
+fn time(kind: &str, flag: Option<Duration>, image: Option<u64>, default: Duration) -> Result<u64> {
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let flag = flag.map(nanoseconds).filter(|time| *time > 0);
+    let chosen = flag.or(image).filter(|time| *time > 0);
+    match chosen {
+        Some(short) if short < nanoseconds(LEAST) => {
+            let whose = if flag.is_some() { "" } else { "that the image asks for " };
+            let message = format!(
+                "the {kind} of health checks {whose}is too short: expected at least {LEAST:?}, got {short} ns"
+            );
+            let hint = format!("give a longer one with --health-{kind}, or use --no-healthcheck");
+            Err(Error::refused(message, hint))
+        }
+        chosen => Ok(chosen.unwrap_or(nanoseconds(default))),
+    }
 }
 
 impl Engine {
@@ -297,13 +322,13 @@ mod tests {
     fn flags_win_over_the_image_and_defaults_fill_the_rest() {
         let image = Healthcheck {
             test: vec!["CMD".into(), "check".into()],
-            interval: 7,
+            interval: 7_000_000,
             retries: 9,
             ..Healthcheck::default()
         };
         let merged = |request: HealthRequest| merged_check(&request, Some(&image)).unwrap();
         let check = merged(HealthRequest { retries: Some(2), ..HealthRequest::default() }).unwrap();
-        assert_eq!((check.test, check.interval_ns, check.retries), (image.test.clone(), 7, 2));
+        assert_eq!((check.test, check.interval_ns, check.retries), (image.test.clone(), 7_000_000, 2));
         assert_eq!((check.timeout_ns, check.start_period_ns), (30_000_000_000, 0));
         let own = HealthRequest { command: Some("true".into()), ..HealthRequest::default() };
         assert_eq!(merged(own).unwrap().test, ["CMD-SHELL", "true"]);
@@ -313,5 +338,31 @@ mod tests {
         assert_eq!(merged_check(&HealthRequest::default(), Some(&none)).unwrap(), None);
         let both = HealthRequest { disabled: true, retries: Some(1), ..HealthRequest::default() };
         assert!(merged_check(&both, None).is_err());
+    }
+    #[test]
+    fn checks_without_a_pause_are_refused() {
+        let of_image = |change: fn(&mut Healthcheck), request: &HealthRequest| {
+            let mut image =
+                Healthcheck { test: vec!["CMD".into(), "check".into()], ..Healthcheck::default() };
+            change(&mut image);
+            merged_check(request, Some(&image)).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let silent = HealthRequest::default();
+        let changes: [(&str, fn(&mut Healthcheck)); 4] = [
+            ("interval", |image| image.interval = 1),
+            ("timeout", |image| image.timeout = 999_999),
+            ("start-period", |image| image.start_period = 1),
+            ("start-interval", |image| image.start_interval = 1),
+        ];
+        for (kind, change) in changes {
+            let error = of_image(change, &silent).unwrap_err();
+            assert!(error.contains(&format!("{kind} of health checks that the image")), "{error}");
+        }
+        let at_least = of_image(|image| image.interval = 1_000_000, &silent);
+        assert_eq!(at_least, Ok(()));
+        let flag = HealthRequest { interval: Some(Duration::from_secs(1)), ..HealthRequest::default() };
+        assert_eq!(of_image(|image| image.interval = 1, &flag), Ok(()), "a flag replaces what is wrong");
+        let short = HealthRequest { interval: Some(Duration::from_micros(999)), ..HealthRequest::default() };
+        assert!(of_image(|_| {}, &short).unwrap_err().contains("expected at least 1ms, got 999000 ns"));
     }
 }

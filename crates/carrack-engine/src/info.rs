@@ -25,6 +25,7 @@ impl Engine {
         let cgroup_version = cgroup_version();
         let security = security_options();
         let driver = self.driver.driver.name();
+        let manager = self.environment.settings.containers.cgroup_manager.name();
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let memory = rustix::system::sysinfo();
         let memory_bytes = memory.totalram as u64 * u64::from(memory.mem_unit);
@@ -36,7 +37,7 @@ impl Engine {
             "Images": ids.len(),
             "Driver": driver,
             "LoggingDriver": "json-file",
-            "CgroupDriver": "cgroupfs",
+            "CgroupDriver": manager,
             "CgroupVersion": cgroup_version,
             "KernelVersion": kernel,
             "OperatingSystem": operating_system(),
@@ -53,7 +54,7 @@ impl Engine {
             "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "none"], "Log": ["json-file"]},
             "host": {
                 "arch": carrack_oci::Platform::host().architecture,
-                "cgroupManager": "cgroupfs",
+                "cgroupManager": manager,
                 "cgroupVersion": format!("v{cgroup_version}"),
                 "cpus": cpus,
                 "hostname": name,
@@ -90,7 +91,7 @@ fn security_options() -> Vec<&'static str> {
     if enabled.is_some_and(|text| text.starts_with(b"Y")) {
         options.push("name=apparmor");
     }
-    if Path::new("/sys/fs/selinux/enforce").exists() {
+    if carrack_runtime::labels::selinux_is_enabled() {
         options.push("name=selinux");
     }
     if cgroup_version() == "2" {

@@ -65,6 +65,7 @@ mod run_step;
 mod sandbox;
 mod save;
 mod search;
+mod selinux;
 mod settings;
 mod signal;
 mod size;
@@ -93,11 +94,11 @@ pub use carrack_container::events::{EventSpan, LifeEvent};
 pub use carrack_container::health::HealthStatus;
 pub use carrack_container::log::{Entry, Selection, Stream};
 pub use carrack_container::{
-    Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
-    DeviceSettings, DeviceWeight, HostSettings, IdRange, IpcMode, LifecycleSettings, LogDriver, LogSettings,
-    MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode, NamespaceSettings,
-    NetworkMode, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy, SecuritySettings, Status,
-    TmpfsMount, Ulimit, UserMode, Volume,
+    Bind, CgroupManager, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate,
+    DeviceRequest, DeviceSettings, DeviceWeight, HostSettings, IdRange, IpcMode, LifecycleSettings,
+    LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode,
+    NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy,
+    SecuritySettings, Status, TmpfsMount, Ulimit, UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};

@@ -1,11 +1,16 @@
 //! What limits mean together, where the cgroup of a container is, and what this host cannot hold.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use carrack_container::{CgroupMode, Effect, Resources};
-use carrack_runtime::cgroup::Cgroup;
+use carrack_container::{CgroupManager, CgroupMode, Effect, Resources};
+use carrack_runtime::cgroup::{Cgroup, Place, Scope};
 
 use crate::{Error, Result};
+
+/// Where systemd has containers, as podman's.
+const DEFAULT_SLICE: &str = "machine.slice";
+/// What the names of our scopes begin with.
+const PREFIX: &str = "carrack";
 
 /// Refuses what contradicts itself or no kernel takes.
 pub(crate) fn check(asked: &Resources) -> Result<()> {
@@ -41,28 +46,48 @@ pub(crate) fn check(asked: &Resources) -> Result<()> {
 }
 
 fn check_cgroup(asked: &Resources) -> Result<()> {
+    if asked.cgroups != CgroupMode::Disabled && asked.cgroup_manager == CgroupManager::Systemd {
+        require_systemd()?;
+    }
     if let Some(parent) = &asked.cgroup_parent {
-        if parent.ends_with(".slice") {
-            let message = format!("{parent} is a slice of systemd, and carrack makes cgroups itself");
-            return Err(Error::refused(
-                message,
-                "give a path below the root of the hierarchies, as in /parent",
-            ));
-        }
-        let is_plain = parent.split('/').all(|part| part != ".." && part != ".") && !parent.contains('\0');
-        if !is_plain || parent.trim_matches('/').is_empty() {
-            let message = format!("{parent:?} cannot be the parent of a cgroup");
-            return Err(Error::refused(
-                message,
-                "give a path below the root of the hierarchies, as in /parent",
-            ));
-        }
+        check_parent(parent, asked.cgroup_manager)?;
     }
     if asked.cgroups == CgroupMode::Disabled && has_limits(asked) {
         let message = "a container without a cgroup cannot have limits";
         return Err(Error::refused(message, "leave out --cgroups=disabled"));
     }
     Ok(())
+}
+
+fn check_parent(parent: &str, manager: CgroupManager) -> Result<()> {
+    let is_slice = parent.ends_with(".slice");
+    let is_plain = parent.split('/').all(|part| part != ".." && part != ".") && !parent.contains('\0');
+    match manager {
+        CgroupManager::Systemd => Scope::new(parent, PREFIX, "name").map(drop).map_err(|error| {
+            let hint = "systemd makes the cgroups: give the name of a slice, as in machine.slice";
+            Error::refused(error.to_string(), hint)
+        }),
+        CgroupManager::Cgroupfs if is_slice => Err(Error::refused(
+            format!("{parent} is a slice of systemd, and carrack makes cgroups itself"),
+            "give a path below the root of the hierarchies, as in /parent, or use --cgroup-manager=systemd",
+        )),
+        CgroupManager::Cgroupfs if !is_plain || parent.trim_matches('/').is_empty() => Err(Error::refused(
+            format!("{parent:?} cannot be the parent of a cgroup"),
+            "give a path below the root of the hierarchies, as in /parent",
+        )),
+        CgroupManager::Cgroupfs => Ok(()),
+    }
+}
+
+/// As sd_booted(3) has it.
+fn require_systemd() -> Result<()> {
+    match Path::new("/run/systemd/system").is_dir() {
+        true => Ok(()),
+        false => Err(Error::refused(
+            "systemd is to make the cgroup, and does not run on this host",
+            "use --cgroup-manager=cgroupfs, and look for cgroup_manager in the settings",
+        )),
+    }
 }
 
 fn within<T: Into<u64>>(flag: &str, value: Option<T>, least: u64, most: u64) -> Result<()> {
@@ -81,8 +106,13 @@ fn within<T: Into<u64>>(flag: &str, value: Option<T>, least: u64, most: u64) -> 
 
 /// Whether a limit of a cgroup is asked for.
 fn has_limits(asked: &Resources) -> bool {
-    let other =
-        Resources { cgroups: CgroupMode::Enabled, cgroup_parent: None, ulimits: Vec::new(), ..asked.clone() };
+    let other = Resources {
+        cgroups: CgroupMode::Enabled,
+        cgroup_manager: CgroupManager::Cgroupfs,
+        cgroup_parent: None,
+        ulimits: Vec::new(),
+        ..asked.clone()
+    };
     other != Resources::default()
 }
 
@@ -128,23 +158,33 @@ pub(crate) fn check_supported(asked: &Resources, unsupported: &[&str]) -> Result
     }
 }
 
-/// Where the cgroup of a sandbox is in each hierarchy; `None` when it has none of its own.
-pub(crate) fn cgroup_path(id: &str, resources: &Resources) -> Option<PathBuf> {
-    let parent = resources.cgroup_parent.as_deref().unwrap_or("/carrack");
-    match resources.cgroups {
-        CgroupMode::Disabled => None,
-        _ => Some(Path::new("/").join(parent.trim_matches('/')).join(id)),
-    }
+/// The cgroup of a sandbox; `None` when it has none of its own.
+pub(crate) fn cgroup_place(id: &str, resources: &Resources) -> Result<Option<Place>> {
+    let parent = resources.cgroup_parent.as_deref();
+    Ok(match (resources.cgroups, resources.cgroup_manager) {
+        (CgroupMode::Disabled, _) => None,
+        (_, CgroupManager::Cgroupfs) => {
+            let parent = parent.unwrap_or("/carrack").trim_matches('/');
+            Some(Place::Path(Path::new("/").join(parent).join(id)))
+        }
+        (_, CgroupManager::Systemd) => {
+            Some(Place::Scope(Scope::new(parent.unwrap_or(DEFAULT_SLICE), PREFIX, id)?))
+        }
+    })
 }
 
 /// What a sandbox announces of its cgroup.
-pub(crate) fn cgroup_effect(id: &str, resources: &Resources) -> Option<Effect> {
-    cgroup_path(id, resources).map(|path| Effect::Cgroup { path: path.display().to_string() })
+pub(crate) fn cgroup_effect(place: &Place) -> Effect {
+    match place {
+        Place::Path(path) => Effect::Cgroup { path: path.display().to_string() },
+        Place::Scope(Scope { slice, unit }) => Effect::Scope { slice: slice.clone(), unit: unit.clone() },
+    }
 }
 
 /// The cgroup of a container that was started.
 pub(crate) fn open_cgroup(id: &str, resources: &Resources) -> Result<Option<Cgroup>> {
-    Ok(cgroup_path(id, resources).map(|path| Cgroup::open(&path)).transpose()?)
+    let place = cgroup_place(id, resources)?;
+    Ok(place.map(|place| Cgroup::open_at(&place)).transpose()?)
 }
 
 /// The same for an operation that needs one.
@@ -181,13 +221,30 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_below_its_parent() {
-        let path = |parent: Option<&str>| {
-            let resources = Resources { cgroup_parent: parent.map(str::to_owned), ..Resources::default() };
-            cgroup_path("id", &resources).unwrap()
+        let path = |cgroup_manager, parent: Option<&str>| {
+            let cgroup_parent = parent.map(str::to_owned);
+            let resources = Resources { cgroup_parent, cgroup_manager, ..Resources::default() };
+            cgroup_place("id", &resources).unwrap().unwrap().path().display().to_string()
         };
-        assert_eq!(path(None), Path::new("/carrack/id"));
-        assert_eq!(path(Some("a/b/")), Path::new("/a/b/id"));
+        let (ours, systemd) = (CgroupManager::Cgroupfs, CgroupManager::Systemd);
+        assert_eq!((path(ours, None), path(ours, Some("a/b/"))), ("/carrack/id".into(), "/a/b/id".into()));
+        assert_eq!(path(systemd, None), "/machine.slice/carrack-id.scope");
+        assert_eq!(path(systemd, Some("a-b.slice")), "/a.slice/a-b.slice/carrack-id.scope");
         let none = Resources { cgroups: CgroupMode::Disabled, ..Resources::default() };
-        assert_eq!(cgroup_path("id", &none), None);
+        assert_eq!(cgroup_place("id", &none).unwrap(), None);
+    }
+
+    #[test]
+    fn a_parent_is_of_the_kind_that_the_manager_makes() {
+        let (ours, systemd) = (CgroupManager::Cgroupfs, CgroupManager::Systemd);
+        for (parent, manager, is_right) in [
+            ("/a/b", ours, true),
+            ("user.slice", ours, false),
+            ("user.slice", systemd, true),
+            ("/a/b", systemd, false),
+            ("a--b.slice", systemd, false),
+        ] {
+            assert_eq!(check_parent(parent, manager).is_ok(), is_right, "{parent}");
+        }
     }
 }

@@ -6,10 +6,12 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_container::{HostSettings, MountDepth, MountPoint, MountSource, OwnerMap, TmpfsMount, Volume};
+use carrack_container::{
+    Contexts, HostSettings, MountDepth, MountPoint, MountSource, OwnerMap, TmpfsMount, Volume,
+};
 use carrack_image::Image;
 use carrack_runtime::User;
-use carrack_snapshot::SnapshotKey;
+use carrack_snapshot::{Opening, SnapshotKey};
 use carrack_sys::mount::{Filesystem, clone_file};
 use carrack_sys::rooted::Root;
 use carrack_sys::{IoContext, atomic, tree};
@@ -21,7 +23,7 @@ use rustix::mount::MountAttrFlags;
 use crate::mounts::{is_recursive, require_source};
 use crate::relabel::{self, refuse_system_folder};
 use crate::volumes::{VolumeContent, volume_content};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, selinux};
 
 /// Mounts of a user's, ready for the runtime, and what their sources are open by.
 #[derive(Default)]
@@ -39,17 +41,19 @@ impl OpenedMounts {
 }
 
 /// For whom mounts are opened.
-struct Opening<'a> {
+struct OpeningMounts<'a> {
     engine: &'a Engine,
     id: &'a str,
     user: &'a User,
+    contexts: Option<&'a Contexts>,
     opened: OpenedMounts,
 }
 
 impl Engine {
     /// Opens the mounts of the container `id`, whose program runs as `user`.
     pub(crate) fn open_mounts(&self, id: &str, host: &HostSettings, user: &User) -> Result<OpenedMounts> {
-        let mut opening = Opening { engine: self, id, user, opened: OpenedMounts::default() };
+        let contexts = selinux::in_force(&host.security);
+        let mut opening = OpeningMounts { engine: self, id, user, contexts, opened: OpenedMounts::default() };
         for (number, point) in host.mounts.points.iter().enumerate() {
             opening.open(point, number)?;
         }
@@ -65,7 +69,7 @@ impl Engine {
         };
         match &point.source {
             MountSource::Bind { path } => open_path(path),
-            MountSource::Image { image } => self.open_image(image, point.subpath.as_deref()).map(Some),
+            MountSource::Image { image } => self.open_image(image, point.subpath.as_deref(), None).map(Some),
             MountSource::Volume { name, .. } => {
                 let volume = self.volumes.get(&name.parse()?)?;
                 match volume_content(&volume.record)? {
@@ -79,13 +83,14 @@ impl Engine {
     }
 
     /// The files of an image: the mount lives on when its snapshot is gone.
-    fn open_image(&self, id: &str, subpath: Option<&Path>) -> Result<OwnedFd> {
+    fn open_image(&self, id: &str, subpath: Option<&Path>, contexts: Option<&Contexts>) -> Result<OwnedFd> {
         let _operation = self.operation()?;
         let image = Image::load(&self.content, &self.images.find(id)?.record.manifest)?;
         let top = self.ensure_image(&image)?;
         let top = top.ok_or_else(|| Error::refused("the image has no layers", "there is nothing to see"))?;
         let key = SnapshotKey::unique("image-mount");
-        let opened = self.snapshots.view(&key, &top).and_then(|view| view.open());
+        let view = self.snapshots.view(&key, &top).map_err(Error::from);
+        let opened = view.and_then(|view| selinux::open_labelled(&view, contexts, Opening::default()));
         self.discard_snapshot(&key)?;
         match subpath {
             Some(subpath) => {
@@ -94,7 +99,7 @@ impl Engine {
                 // A detached mount ends with its last descriptor, which a path below it is not.
                 Ok(clone_file(part.as_fd(), false)?)
             }
-            None => Ok(opened?),
+            None => opened,
         }
     }
 }
@@ -108,7 +113,7 @@ fn open_data(volume: &Volume, point: &MountPoint) -> Result<OwnedFd> {
     }
 }
 
-impl Opening<'_> {
+impl OpeningMounts<'_> {
     fn open(&mut self, point: &MountPoint, number: usize) -> Result<()> {
         let destination = &point.destination;
         let source = match &point.source {
@@ -130,7 +135,9 @@ impl Opening<'_> {
                 return Err(Error::refused(format!("the pattern {pattern:?} was not looked up"), ""));
             }
             MountSource::Bind { path } => self.open_path(point, path)?,
-            MountSource::Image { image } => self.engine.open_image(image, point.subpath.as_deref())?,
+            MountSource::Image { image } => {
+                self.engine.open_image(image, point.subpath.as_deref(), self.contexts)?
+            }
             MountSource::Volume { name, .. } => {
                 let volume = self.engine.volumes.get(&name.parse()?)?;
                 match volume_content(&volume.record)? {
@@ -158,8 +165,10 @@ impl Opening<'_> {
     }
 
     fn add(&mut self, point: &MountPoint, source: OwnedFd, number: usize) -> Result<()> {
-        if let Some(kind) = point.relabel {
-            relabel::relabel(&source, &relabel::label(self.id, kind))?;
+        // Who has no context of its own reaches all labels as they are.
+        let confined = self.contexts.filter(|contexts| contexts.process.is_some());
+        if let (Some(kind), Some(contexts)) = (point.relabel, confined) {
+            relabel::relabel(&source, &relabel::label(contexts, kind))?;
         }
         if point.chown {
             give(&source, self.user)?;

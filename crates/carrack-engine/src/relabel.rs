@@ -1,20 +1,20 @@
 //! SELinux labels of what is mounted into containers (`:z`, `:Z`), and walks that change a whole tree.
 //!
-//! Invariant: nothing is done where SELinux is off; a tree is walked by descriptors without following a link; folders
+//! Invariant: whoever asks for a label has it from contexts that are in force; a tree is walked by descriptors without following a link; folders
 //! that the host itself needs are refused.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use carrack_container::Relabel;
+use carrack_container::{Contexts, Relabel};
+use carrack_runtime::labels::SELINUX_ATTRIBUTE;
 use carrack_sys::rooted::{FileType, Place, Root};
 use carrack_sys::{IoContext, tree};
 use rustix::fs::{Mode, OFlags, fstat, openat};
 
-use crate::{Error, Result};
+use crate::{Error, Result, selinux};
 
-const LABEL: &str = "security.selinux";
 /// What other containers and the host have in common; go-selinux refuses the same.
 const OF_SYSTEM: [&str; 25] = [
     "/",
@@ -44,11 +44,6 @@ const OF_SYSTEM: [&str; 25] = [
     "/var/log",
 ];
 
-/// Whether SELinux decides on this host.
-fn is_on() -> bool {
-    Path::new("/sys/fs/selinux/status").exists()
-}
-
 /// Refuses to change owners or labels of a folder that the host needs as it is.
 pub(crate) fn refuse_system_folder(path: &Path) -> Result<()> {
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -61,36 +56,27 @@ pub(crate) fn refuse_system_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// The label of what the container `id` mounts: Z adds two categories that are made of the id.
-pub(crate) fn label(id: &str, kind: Relabel) -> String {
-    let level = match kind {
-        Relabel::Shared => String::from("s0"),
-        Relabel::Private => {
-            let part = |range: std::ops::Range<usize>| {
-                id.get(range).and_then(|text| u32::from_str_radix(text, 16).ok()).unwrap_or_default() % 1024
-            };
-            let (one, two) = (part(0..4), part(4..8));
-            let two = if one == two { (two + 1) % 1024 } else { two };
-            format!("s0:c{},c{}", one.min(two), one.max(two))
-        }
-    };
-    format!("system_u:object_r:container_file_t:{level}")
+/// The label of what a container mounts: with Z its own, with z one that all containers share.
+pub(crate) fn label(contexts: &Contexts, kind: Relabel) -> String {
+    match kind {
+        Relabel::Shared => selinux::shared(&contexts.files),
+        Relabel::Private => contexts.files.clone(),
+    }
 }
 
 /// Labels a file, or a folder with all below it.
 pub(crate) fn relabel(source: &OwnedFd, label: &str) -> Result<()> {
-    if !is_on() {
-        return Ok(());
-    }
-    set_everywhere(source, LABEL, label)
+    each(source, &mut |place| relabel_one(place, label))
 }
 
-fn set_everywhere(source: &OwnedFd, name: &str, label: &str) -> Result<()> {
+/// Labels one file or folder that is not a link's to choose.
+pub(crate) fn relabel_one(place: &Place<'_>, label: &str) -> Result<()> {
     let value = format!("{label}\0");
-    each(source, &mut |place| match place.set_xattr(OsStr::new(name), value.as_bytes()) {
+    match place.set_xattr(OsStr::new(SELINUX_ATTRIBUTE), value.as_bytes()) {
+        // A filesystem without labels of its own.
         Err(error) if error.source.kind() == std::io::ErrorKind::Unsupported => Ok(()),
         result => Ok(result?),
-    })
+    }
 }
 
 /// Does the same to a file, or to a folder and all below it, mounts too.
@@ -133,11 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_of_two_containers_differ_unless_shared() {
-        let (one, two) = ("0a1b2c3d4e5f", "ffee00112233");
-        assert_ne!(label(one, Relabel::Private), label(two, Relabel::Private));
-        assert_eq!(label(one, Relabel::Shared), label(two, Relabel::Shared));
-        assert_eq!(label("00000000", Relabel::Private), "system_u:object_r:container_file_t:s0:c0,c1");
+    fn what_is_shared_has_no_categories() {
+        let files = "system_u:object_r:container_file_t:s0:c1,c2".to_owned();
+        let contexts = Contexts { process: None, files: files.clone() };
+        assert_eq!(label(&contexts, Relabel::Private), files);
+        assert_eq!(label(&contexts, Relabel::Shared), "system_u:object_r:container_file_t:s0");
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
 use carrack_network::Attachment;
-use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::cgroup::{Cgroup, Place, Scope};
 use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
@@ -183,10 +182,9 @@ impl Engine {
     /// Undoes one effect; what is gone already is undone.
     pub(crate) fn undo(&self, effect: &Effect) -> Result<()> {
         match effect {
-            Effect::Cgroup { path } => {
-                let cgroup = Cgroup::open(Path::new(path))?;
-                cgroup.kill()?;
-                Ok(cgroup.delete()?)
+            Effect::Cgroup { path } => undo_cgroup(&Place::Path(path.into())),
+            Effect::Scope { slice, unit } => {
+                undo_cgroup(&Place::Scope(Scope { slice: slice.clone(), unit: unit.clone() }))
             }
             Effect::Network { attachment } => {
                 match serde_json::from_value::<Attachment>(attachment.clone()) {
@@ -208,6 +206,12 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+fn undo_cgroup(place: &Place) -> Result<()> {
+    let cgroup = Cgroup::open_at(place)?;
+    cgroup.kill()?;
+    Ok(cgroup.delete()?)
 }
 
 /// Kills the first process of a container that has outlived its monitor, and waits for its end: a host without

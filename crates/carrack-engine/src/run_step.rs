@@ -7,24 +7,24 @@ use carrack_container::attach::{Client, Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{
     Bind, ContainerId, ContainerNetwork, Effect, HostSettings, MountSettings, NetworkMode, Program,
-    Resources, TmpfsMount,
+    Resources, SecuritySettings, TmpfsMount,
 };
 use carrack_dockerfile::RunNetwork;
-use carrack_snapshot::SnapshotKey;
+use carrack_snapshot::{Opening, SnapshotKey};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workspace;
-use crate::limits::cgroup_effect;
+use crate::limits::{cgroup_effect, cgroup_place};
 use crate::mount_points::MountPoints;
 use crate::namespaces::Shared;
 use crate::sandbox::SandboxPlan;
 use crate::stage::{Task, report_failure};
 use crate::start::wait_started;
 use crate::supervise::REPORT_LIMIT;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, selinux};
 
 /// What the step stage is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +72,10 @@ impl Engine {
                     mode: step_network(step.network, network),
                     ..ContainerNetwork::default()
                 },
+                security: SecuritySettings {
+                    contexts: self.contexts_of_step()?,
+                    ..SecuritySettings::default()
+                },
                 mounts: MountSettings { tmpfs: mounts.tmpfs, ..MountSettings::default() },
                 ..HostSettings::default()
             },
@@ -99,8 +103,9 @@ impl Engine {
             let Some(id) = name.to_str() else { continue };
             let Some(_dead) = Lock::try_exclusive(&path.join("lock"))? else { continue };
             self.undo(&Effect::Network { attachment: id.into() })?;
-            if let Some(cgroup) = cgroup_effect(id, &Resources::default()) {
-                self.undo(&cgroup)?;
+            // As a step has it, whoever makes those of containers.
+            if let Some(place) = cgroup_place(id, &Resources::default())? {
+                self.undo(&cgroup_effect(&place))?;
             }
             tree::remove_tree(&path)?;
         }
@@ -135,9 +140,11 @@ impl Engine {
             effects.push(Clone::clone(effect));
             Ok(())
         };
+        let mount = self.mount_snapshot(&task.snapshot)?.volatile();
+        let contexts = selinux::in_force(&task.host.security);
         let plan = SandboxPlan {
             id: task.id.as_str(),
-            rootfs: self.mount_snapshot(&task.snapshot)?.volatile().open()?,
+            rootfs: selinux::open_labelled(&mount, contexts, Opening::default())?,
             program: &task.program,
             host: &task.host,
             folder: &folder,

@@ -14,13 +14,15 @@ use carrack_network::{Attachment, Wish};
 use carrack_runtime::cgroup::Cgroup;
 use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
+use carrack_sys::rooted::Root;
 use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::namespaces::Shared;
+use crate::relabel::relabel_one;
 use crate::spec::{self, SpecInput};
-use crate::{Engine, Error, Result, limits, timezone};
+use crate::{Engine, Error, Result, limits, selinux, timezone};
 
 /// What a sandbox is made of, as data.
 pub(crate) struct SandboxPlan<'a> {
@@ -87,6 +89,7 @@ impl Engine {
         let mut binds = files.write(plan.folder)?;
         binds.extend(timezone::bind(&plan.program.timezone, plan.folder)?);
         binds.extend(plan.extra_binds);
+        label_files(&binds, plan.host)?;
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
         let opened = self.open_mounts(plan.id, plan.host, &user)?;
         let input = SpecInput {
@@ -114,6 +117,7 @@ impl Engine {
             reaper: plan.host.init,
             state: None,
             inherited: Inherited::default(),
+            landlock: spec::landlock(&plan.host.security)?,
             standby: None,
         };
         let init = carrack_runtime::create(launch)?;
@@ -149,6 +153,18 @@ impl Engine {
     }
 }
 
+/// The container may read the files that carrack keeps for it.
+fn label_files(binds: &[Bind], host: &HostSettings) -> Result<()> {
+    let Some(contexts) = selinux::in_force(&host.security) else { return Ok(()) };
+    for bind in binds {
+        let (folder, name) = (bind.source.parent(), bind.source.file_name());
+        if let (Some(folder), Some(name)) = (folder, name) {
+            relabel_one(&Root::open(folder)?.at(name)?, &contexts.files)?;
+        }
+    }
+    Ok(())
+}
+
 /// Who a program runs as, with the groups that the host's settings add.
 pub(crate) fn user(rootfs: BorrowedFd<'_>, program: &Program, host: &HostSettings) -> Result<User> {
     let mut user = carrack_runtime::resolve_user(rootfs, &program.user)?;
@@ -179,9 +195,9 @@ fn refuse_hooks(spec: &Spec) -> Result<()> {
 
 /// The cgroup of a sandbox with the limits of its spec; `None` when it is to have none of its own.
 fn make_cgroup(id: &str, host: &HostSettings, spec: &Spec, announce: Announce<'_>) -> Result<Option<Cgroup>> {
-    let Some(path) = limits::cgroup_path(id, &host.resources) else { return Ok(None) };
-    announce(&Effect::Cgroup { path: path.display().to_string() })?;
-    let cgroup = Cgroup::create(&path, &spec::limits(spec))?;
+    let Some(place) = limits::cgroup_place(id, &host.resources)? else { return Ok(None) };
+    announce(&limits::cgroup_effect(&place))?;
+    let cgroup = Cgroup::create_at(&place, &spec::limits(spec))?;
     limits::check_supported(&host.resources, cgroup.unsupported())?;
     Ok(Some(cgroup))
 }

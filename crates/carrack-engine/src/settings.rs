@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use carrack_container::LogDriver;
+use carrack_container::{CgroupManager, LogDriver};
 use carrack_snapshot::Driver;
 use carrack_sys::{IoContext, atomic};
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,8 @@ pub struct ContainerSettings {
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Where a container's output goes that does not say.
     pub log_driver: LogDriver,
+    /// Who makes the cgroups of containers.
+    pub cgroup_manager: CgroupManager,
 }
 
 impl Default for ContainerSettings {
@@ -101,6 +103,7 @@ impl Default for ContainerSettings {
             log_max_files: 3,
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             log_driver: LogDriver::JsonFile,
+            cgroup_manager: CgroupManager::Cgroupfs,
         }
     }
 }

@@ -15,14 +15,14 @@ use carrack_container::{
 };
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{Holds, Mount, SnapshotKey};
+use carrack_snapshot::{Holds, Mount, Opening, SnapshotKey};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
 use crate::restart::Backoff;
 use crate::sandbox::SandboxPlan;
 use crate::stage::report_failure;
-use crate::{Engine, Error, Result, limits, signal};
+use crate::{Engine, Error, Result, limits, selinux, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -56,11 +56,11 @@ impl Engine {
     pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
         let monitor = ProcessId::current()?;
         let Container { record, .. } = self.containers.get(id)?;
-        let cgroup = limits::cgroup_effect(id.as_str(), &record.host.resources);
+        let cgroup = limits::cgroup_place(id.as_str(), &record.host.resources)?;
         let start = |state: &mut ContainerState| {
             state.start(monitor)?;
             // Announced once more when it is made, which then changes nothing.
-            cgroup.into_iter().for_each(|effect| state.announce(effect));
+            cgroup.iter().for_each(|place| state.announce(limits::cgroup_effect(place)));
             Ok(())
         };
         // One that cannot be started now may be running: nothing of it is undone.
@@ -104,9 +104,11 @@ impl Engine {
         let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
         let shared = self.shared_namespaces(&record)?;
+        let contexts = selinux::in_force(&record.host.security);
+        let opening = Opening { holds: Some(&mut holds), owners: shared.owners(), context: None };
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: self.container_mount(&key, &record)?.open_held(&mut holds, shared.owners())?,
+            rootfs: selinux::open_labelled(&self.container_mount(&key, &record)?, contexts, opening)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
@@ -186,7 +188,7 @@ impl Engine {
         let Container { record, state } = locked.get()?;
         for effect in state.effects.iter().rev() {
             match effect {
-                Effect::Cgroup { .. } => {
+                Effect::Cgroup { .. } | Effect::Scope { .. } => {
                     cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.delete()))?;
                 }
                 effect => self.undo(effect)?,

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use carrack_container::{
     Container, ContainerRecord, Error as ContainerError, Volume, VolumeName, VolumeRecord,
 };
+use carrack_sys::rooted::Root;
 use carrack_sys::tree;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::error::OperationContext;
 use crate::image_filter::parse_time;
-use crate::{Engine, Error, Result};
+use crate::relabel::relabel_one;
+use crate::{Engine, Error, Result, selinux};
 
 /// What a user asks for with `volume create`.
 #[derive(Clone, Debug, Default)]
@@ -144,8 +146,8 @@ impl Engine {
             anonymous,
         };
         volume_content(&record)?;
-        match self.volumes.create(&record) {
-            Err(ContainerError::VolumeExists { .. }) => {
+        match self.add_volume(&record) {
+            Err(Error::Container(ContainerError::VolumeExists { .. })) => {
                 let found = self.volumes.get(&record.name)?;
                 match record.options.is_empty() || found.record.options == record.options {
                     true => Ok(found),
@@ -155,7 +157,7 @@ impl Engine {
                     )),
                 }
             }
-            made => Ok(made?),
+            made => made,
         }
     }
 
@@ -168,10 +170,20 @@ impl Engine {
         let (labels, options) = (BTreeMap::new(), BTreeMap::new());
         let record =
             VolumeRecord { name: name.clone(), created: Timestamp::now(), labels, options, anonymous };
-        match self.volumes.create(&record) {
-            Err(ContainerError::VolumeExists { .. }) => Ok(self.volumes.get(name)?),
-            made => Ok(made?),
+        match self.add_volume(&record) {
+            Err(Error::Container(ContainerError::VolumeExists { .. })) => Ok(self.volumes.get(name)?),
+            made => made,
         }
+    }
+
+    /// A new volume has the label that all containers share; what they write there is labelled after it.
+    fn add_volume(&self, record: &VolumeRecord) -> Result<Volume> {
+        let label = selinux::shared_files()?;
+        let volume = self.volumes.create(record)?;
+        if let Some(label) = label {
+            relabel_one(&Root::open(&volume.data())?.at("")?, &label)?;
+        }
+        Ok(volume)
     }
 
     /// Volumes by name, with the containers that have them.

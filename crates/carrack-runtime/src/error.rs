@@ -59,6 +59,12 @@ pub enum Error {
         /// Where it was sought.
         file: &'static str,
     },
+    /// systemd did not make, change or end a cgroup.
+    #[error("systemd was asked for a cgroup: {reason}")]
+    Systemd {
+        /// What it answered, or why there is no answer.
+        reason: String,
+    },
     /// A hook of the spec failed.
     #[error("the {kind} hook {path} failed: {reason}")]
     Hook {

@@ -16,7 +16,7 @@ use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rootfs::Rootfs;
 use crate::scheduling::Affinity;
 use crate::seccomp::agent::Agent;
-use crate::{Error, Result, executable, init, namespaces};
+use crate::{Error, Landlock, Result, executable, init, namespaces};
 
 /// What is run in which container.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Exec<'a> {
     pub state: Option<&'a State>,
     /// What it keeps of the caller.
     pub inherited: Inherited,
+    /// What of the container's files it may reach; `None` is all.
+    pub landlock: Option<Landlock>,
 }
 
 /// Starts a process in a running container; returns when its program runs, or with the reason why it does not.
@@ -43,9 +45,10 @@ pub struct Exec<'a> {
 /// that does nothing else, started from [`executable::read_only`].
 pub fn exec(exec: Exec<'_>) -> Result<Running> {
     executable::require_read_only()?;
-    let Exec { target, spec, process, stdio, cgroup, state, inherited } = exec;
+    let Exec { target, spec, process, stdio, cgroup, state, inherited, landlock } = exec;
     let mut planned = PlannedProcess::new(process, spec.linux().as_ref(), stdio, false)?;
     planned.inherited = inherited;
+    planned.landlock = landlock.map(Landlock::checked).transpose()?;
     let affinity = Affinity::plan(process.exec_cpu_affinity().as_ref())?;
     let agent = Agent::connect(launch::seccomp(spec), state)?;
     let joined = namespaces::of_container(spec);

@@ -9,12 +9,27 @@ use std::path::Path;
 
 use carrack_sys::IoContext;
 use oci_spec::runtime::Process;
+use rustix::fs::StatVfsMountFlags;
 
 use crate::{Error, Result};
 
+/// The extended attribute that has the context of a file.
+pub const SELINUX_ATTRIBUTE: &str = "security.selinux";
+
 /// Whether this host labels processes and files.
 pub fn selinux_is_enabled() -> bool {
-    Path::new("/sys/fs/selinux/enforce").exists()
+    selinux_is_enabled_below(Path::new("/"))
+}
+
+/// [`selinux_is_enabled`] of the host whose files are below `root`. As libselinux has it: a filesystem of the module
+/// that cannot be written to is that of a host which hides SELinux from a container, and without a policy every
+/// process is `kernel`.
+pub fn selinux_is_enabled_below(root: &Path) -> bool {
+    let folder = root.join("sys/fs/selinux");
+    let writable =
+        || rustix::fs::statvfs(&folder).is_ok_and(|of| !of.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let current = || fs::read(root.join("proc/self/attr/current")).unwrap_or_default();
+    folder.join("enforce").exists() && writable() && !matches!(&current()[..], b"kernel" | b"kernel\0")
 }
 
 /// Whether this host has AppArmor profiles.
@@ -22,16 +37,35 @@ pub fn apparmor_is_enabled() -> bool {
     fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// The option by which all files of a new filesystem of this kind get `label`, if the kind takes one.
-pub(crate) fn mount_option(kind: &str, label: &str) -> Result<Option<String>> {
-    if label.is_empty() {
-        return Ok(None);
-    }
-    require_selinux("mount")?;
-    // These have labels of the kernel's own.
-    let takes_one = !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2");
-    Ok(takes_one.then(|| format!("context={label}")))
+/// How a new filesystem is labelled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MountLabel {
+    /// By an option, for all its files.
+    pub option: Option<String>,
+    /// By an attribute of its root, as it takes no option.
+    pub of_root: Option<String>,
 }
+
+impl MountLabel {
+    /// For a filesystem of this kind, which has `options` already.
+    pub fn of(kind: &str, label: &str, options: &[String]) -> Result<Self> {
+        if label.is_empty() {
+            return Ok(Self::default());
+        }
+        require_selinux("mount")?;
+        let has_own = |option: &String| CONTEXT_OPTIONS.iter().any(|key| option.starts_with(key));
+        Ok(match kind {
+            // These have labels of the kernel's own.
+            "proc" | "sysfs" | "cgroup" | "cgroup2" => Self::default(),
+            "mqueue" => Self { option: None, of_root: Some(label.to_owned()) },
+            _ if options.iter().any(has_own) => Self::default(),
+            _ => Self { option: Some(format!("context={label}")), of_root: None },
+        })
+    }
+}
+
+/// Options of mounts that say how files are labelled; mount(8).
+const CONTEXT_OPTIONS: [&str; 4] = ["context=", "fscontext=", "defcontext=", "rootcontext="];
 
 fn require_selinux(what: &str) -> Result<()> {
     if selinux_is_enabled() {
@@ -130,7 +164,7 @@ mod tests {
         process.set_apparmor_profile(None).set_selinux_label(Some("system_u:system_r:container_t:s0".into()));
         assert_eq!(Labels::plan(&process).is_ok(), selinux_is_enabled());
         let label = "system_u:object_r:container_file_t:s0:c1,c2";
-        assert_eq!(mount_option("tmpfs", label).is_ok(), selinux_is_enabled());
-        assert_eq!(mount_option("proc", "").unwrap(), None);
+        assert_eq!(MountLabel::of("tmpfs", label, &[]).is_ok(), selinux_is_enabled());
+        assert_eq!(MountLabel::of("proc", "", &[]).unwrap(), MountLabel::default());
     }
 }

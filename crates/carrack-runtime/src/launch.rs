@@ -23,7 +23,7 @@ use crate::rlimits::ClampedRlimit;
 use crate::seccomp::agent::Agent;
 use crate::standby::Standby;
 use crate::sysctl::Sysctls;
-use crate::{Error, Result, devices, executable, mounts};
+use crate::{Error, Landlock, Result, devices, executable, mounts};
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Launch<'a> {
     pub state: Option<&'a State>,
     /// What the first process keeps of the caller.
     pub inherited: Inherited,
+    /// What of the container's files its processes may reach; `None` is all.
+    pub landlock: Option<Landlock>,
     /// How the container is started by a later process; `None` when [`Init::start`] does it.
     pub standby: Option<Standby>,
 }
@@ -53,9 +55,10 @@ pub struct Launch<'a> {
 /// meanwhile is reported by `start`.
 pub fn create(launch: Launch<'_>) -> Result<Init> {
     executable::require_read_only()?;
-    let Launch { spec, rootfs, stdio, cgroup, reaper, state, inherited, standby } = launch;
+    let Launch { spec, rootfs, stdio, cgroup, reaper, state, inherited, landlock, standby } = launch;
     let mut plan = plan(spec, stdio, cgroup, reaper)?;
     plan.process.inherited = inherited;
+    plan.process.landlock = landlock.map(Landlock::checked).transpose()?;
     plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
     // Of a container on standby, the starter brings agent and listener together.
     let agent = if standby.is_none() { Agent::connect(seccomp(spec), state)? } else { None };
@@ -78,6 +81,10 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
             let maps_owners = plan.namespaces.has_new(namespace::USER);
             let mut init = Init::new(pid, pidfd, channel, plan.process.rlimits.clamped, agent);
             init.hold_namespaces();
+            if let Some(cgroup) = cgroup {
+                let limits = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+                cgroup.settle(init.pid(), limits)?;
+            }
             if maps_owners {
                 Mappings::of(spec).write(init.child.pid)?;
                 init.channel.signal(Signal::OwnersMapped)?;

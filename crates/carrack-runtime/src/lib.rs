@@ -27,6 +27,7 @@ pub mod executable;
 pub mod hooks;
 mod init;
 pub mod labels;
+mod landlock;
 mod launch;
 mod masks;
 mod mount_options;
@@ -48,6 +49,7 @@ mod user;
 
 pub use error::{Error, Result};
 pub use exec::{Exec, exec};
+pub use landlock::Landlock;
 pub use launch::{ExitStatus, Init, Launch, Running, create};
 pub use process::{Inherited, Stdio, check_descriptors};
 pub use rlimits::ClampedRlimit;

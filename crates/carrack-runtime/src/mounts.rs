@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::View;
+use crate::labels::MountLabel;
 use crate::mount_options::Options;
 use crate::namespaces::Namespaces;
 use crate::owners::Mappings;
@@ -47,8 +48,8 @@ enum What {
     Tree(OwnedFd, Kind),
     /// A new filesystem.
     New(NewFilesystem),
-    /// The cgroup hierarchies that the container is in.
-    Cgroup,
+    /// The cgroup hierarchies that the container is in; the label is that of the folder that they are in.
+    Cgroup(MountLabel),
 }
 
 #[derive(Debug)]
@@ -56,6 +57,7 @@ struct NewFilesystem {
     kind: String,
     source: Option<String>,
     options: Vec<String>,
+    label: MountLabel,
     /// Whether it begins with what the image has there.
     copy_up: bool,
     /// What the host has of the kind, where the container's user namespace may not mount one of its own.
@@ -92,7 +94,7 @@ impl PlannedMount {
         let mut propagation = Vec::new();
         let what = match kind {
             _ if options.bind => context.open_source(mount, &options)?,
-            "cgroup" | "cgroup2" => What::Cgroup,
+            "cgroup" | "cgroup2" => What::Cgroup(context.label("tmpfs", &[])?),
             _ => {
                 propagation = options.propagation.clone();
                 What::New(context.new_filesystem(mount, kind, options)?)
@@ -104,7 +106,7 @@ impl PlannedMount {
 
     /// Whether it can be placed only after the process is in its cgroup.
     pub fn needs_cgroup(&self) -> bool {
-        matches!(self.what, What::Cgroup)
+        matches!(self.what, What::Cgroup(_))
     }
 
     /// Whether the container gets its `/dev` by this mount as an empty filesystem.
@@ -117,12 +119,12 @@ impl PlannedMount {
         match &self.what {
             What::Tree(mount, kind) => self.attach(rootfs, mount, *kind),
             What::New(new) => self.place_new(rootfs, new),
-            What::Cgroup => match cgroup {
+            What::Cgroup(label) => match cgroup {
                 Some(View { v1, v2: true }) if v1.is_empty() => {
                     let mount = Filesystem::new("cgroup2")?.mount(self.attributes)?;
                     self.attach(rootfs, &mount, Kind::Folder)
                 }
-                Some(view) => self.place_hierarchies(rootfs, view),
+                Some(view) => self.place_hierarchies(rootfs, view, label),
                 None => Ok(()),
             },
         }
@@ -143,6 +145,11 @@ impl PlannedMount {
                 copy_up::copy(image.as_fd(), made.as_fd(), &self.destination)?;
             }
             set_attributes(made.as_fd(), Attributes::set(self.attributes), false)?;
+        }
+        if let Some(label) = &new.label.of_root {
+            let made =
+                Root::from_fd(made.try_clone().during("duplicate", &self.destination)?, &self.destination);
+            made.at("")?.set_xattr(labels::SELINUX_ATTRIBUTE.as_ref(), format!("{label}\0").as_bytes())?;
         }
         for (propagation, recursive) in &self.propagation {
             set_attributes(made.as_fd(), Attributes::propagation(*propagation), *recursive)?;
@@ -170,8 +177,11 @@ impl PlannedMount {
     }
 
     /// A folder with one mount for each hierarchy, as hosts with cgroup v1 have it at /sys/fs/cgroup.
-    fn place_hierarchies(&self, rootfs: &Rootfs, view: &View) -> Result<()> {
-        let folder = Filesystem::new("tmpfs")?.option("mode", "755")?;
+    fn place_hierarchies(&self, rootfs: &Rootfs, view: &View, label: &MountLabel) -> Result<()> {
+        let mut folder = Filesystem::new("tmpfs")?.option("mode", "755")?;
+        if let Some(option) = &label.option {
+            folder = with_option(folder, option)?;
+        }
         let folder = folder.mount(self.attributes - MountAttrFlags::MOUNT_ATTR_RDONLY)?;
         self.attach(rootfs, &folder, Kind::Folder)?;
         let folder = Rootfs::new(folder);
@@ -224,13 +234,17 @@ impl NewFilesystem {
         if let Some(source) = &self.source {
             filesystem = filesystem.option("source", source)?;
         }
-        for option in &self.options {
-            filesystem = match option.split_once('=') {
-                Some((key, value)) => filesystem.option(key, value)?,
-                None => filesystem.flag(option)?,
-            };
+        for option in self.options.iter().chain(&self.label.option) {
+            filesystem = with_option(filesystem, option)?;
         }
         filesystem.mount(if later { MountAttrFlags::empty() } else { attributes })
+    }
+}
+
+fn with_option(filesystem: Filesystem, option: &str) -> carrack_sys::Result<Filesystem> {
+    match option.split_once('=') {
+        Some((key, value)) => filesystem.option(key, value),
+        None => filesystem.flag(option),
     }
 }
 
@@ -244,19 +258,21 @@ impl Context<'_> {
             let shown = mount.destination().display();
             return Err(Error::spec(format!("the mount {shown} cannot have tmpcopyup, it is a {kind}")));
         }
-        let linux = self.spec.linux().as_ref();
-        let mut data = options.data;
-        if let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) {
-            data.extend(labels::mount_option(kind, label)?);
-        }
         let source = mount.source().as_deref().and_then(Path::to_str).map(str::to_owned);
         Ok(NewFilesystem {
             kind: kind.to_owned(),
             source,
-            options: data,
+            label: self.label(kind, &options.data)?,
+            options: options.data,
             copy_up: options.copy_up,
             of_host: self.of_host(kind)?,
         })
+    }
+
+    fn label(&self, kind: &str, options: &[String]) -> Result<MountLabel> {
+        let linux = self.spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        MountLabel::of(kind, label.unwrap_or_default(), options)
     }
 
     /// A user namespace may mount these only with the namespace that they show, if that belongs to it.

@@ -23,7 +23,7 @@ use crate::hooks::PlannedHooks;
 use crate::labels::{LabelFiles, Labels};
 use crate::rlimits::Rlimits;
 use crate::scheduling::Scheduling;
-use crate::{Error, Result, reaper};
+use crate::{Error, Landlock, Result, reaper};
 
 /// Standard input, output and error of a process.
 #[derive(Debug)]
@@ -89,6 +89,8 @@ pub(crate) struct PlannedProcess {
     reaper: bool,
     /// What it keeps of its starter.
     pub inherited: Inherited,
+    /// What of its root it may reach.
+    pub landlock: Option<Landlock>,
     /// What runs in its place just before it.
     pub start_hooks: Option<PlannedHooks>,
 }
@@ -142,6 +144,7 @@ impl PlannedProcess {
             stdio,
             reaper,
             inherited: Inherited::default(),
+            landlock: None,
             start_hooks: None,
         })
     }
@@ -193,6 +196,10 @@ impl PlannedProcess {
         }
         sys::close_on_exec_from(3).during("close", "the descriptors")?;
         self.labels.label_exec(&self.label_files)?;
+        if let Some(landlock) = &self.landlock {
+            // Before the user may lack the right to look for the files, and needs no_new_privs for it.
+            landlock.restrict()?;
+        }
         if !self.no_new_privileges {
             // Loading needs CAP_SYS_ADMIN then, so that a set-uid program is not started below a filter that
             // confuses it; the calls that follow are therefore filtered too.

@@ -49,13 +49,13 @@ struct Hold {
 impl ImageMount {
     /// A detached mount of the image: a copy of one that lives, or a new one.
     pub(crate) fn open(&self, holds: Option<&mut Holds>) -> Result<OwnedFd> {
-        let Some(shares) = &self.shares else { return self.mount() };
+        let Some(shares) = &self.shares else { return self.mount(None) };
         let Some(holds) = holds else {
-            return find_shared(shares).map_or_else(|| self.mount(), Ok);
+            return find_shared(shares).map_or_else(|| self.mount(None), Ok);
         };
         // Two that come at once must not both find nothing.
         let _lock = lock(shares)?;
-        let mount = find_shared(shares).map_or_else(|| self.mount(), Ok)?;
+        let mount = find_shared(shares).map_or_else(|| self.mount(None), Ok)?;
         let announcement = shares.join(announcement(mount.as_raw_fd())?);
         atomic::create_private_dir(shares)?;
         File::create(&announcement).during("create", &announcement)?;
@@ -64,13 +64,17 @@ impl ImageMount {
         Ok(copy)
     }
 
-    fn mount(&self) -> Result<OwnedFd> {
+    /// A new mount of the image, whose files all have this SELinux context.
+    pub(crate) fn mount(&self, context: Option<&str>) -> Result<OwnedFd> {
         let index = open(&self.index)?;
         let mut filesystem = Filesystem::new("erofs")?.option("source", &by_descriptor(&index))?;
         // Opened by the kernel right when the option is read or the file system is made: all must stay open till then.
         let devices = self.devices.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         for device in &devices {
             filesystem = filesystem.option("device", &by_descriptor(device))?;
+        }
+        if let Some(context) = context {
+            filesystem = filesystem.option("context", context)?;
         }
         Ok(filesystem.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)?)
     }

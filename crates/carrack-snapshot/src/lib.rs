@@ -40,7 +40,7 @@ pub use erofs::ErofsSnapshotter;
 pub use error::{Error, Result};
 pub use image_mount::{Holds, ImageMount};
 pub use key::{KeyError, SnapshotKey};
-pub use mount::{Lower, Mount};
+pub use mount::{Lower, Mount, Opening};
 pub use overlay::OverlaySnapshotter;
 pub use plain::PlainTree;
 pub use snapshotter::{

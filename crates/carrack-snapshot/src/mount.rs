@@ -54,6 +54,18 @@ pub enum Lower {
     Image(ImageMount),
 }
 
+/// In which way a mount is opened.
+#[derive(Debug, Default)]
+pub struct Opening<'a> {
+    /// For a process that stays with the mount: as long as this lives, other processes of carrack that mount the same
+    /// images share them with it, and thus the kernel's cache of their files.
+    pub holds: Option<&'a mut Holds>,
+    /// A user namespace: files are shown with, and made by, the owners that it maps those of the snapshot to.
+    pub owners: Option<BorrowedFd<'a>>,
+    /// The SELinux context that all files are shown with.
+    pub context: Option<&'a str>,
+}
+
 impl Mount {
     /// The same with `fsync` switched off, where the kernel can: whoever needs the result syncs it as a whole.
     pub fn volatile(mut self) -> Self {
@@ -88,24 +100,24 @@ impl Mount {
     ///
     /// It is a folder to all calls that take one (`openat2`, `fstatat` ...), and can be moved into a mount namespace.
     pub fn open(&self) -> Result<OwnedFd> {
-        self.open_with(None, None)
+        self.open_with(Opening::default())
     }
 
-    /// [`Mount::open`] for a process that stays with the mount: as long as `holds` lives, other processes of carrack
-    /// that mount the same images share them with it, and thus the kernel's cache of their files. With `owners`, a user
-    /// namespace, files are shown with, and made by, the owners that it maps those of the snapshot to.
-    pub fn open_held(&self, holds: &mut Holds, owners: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-        self.open_with(Some(holds), owners)
+    /// Whether [`Opening::context`] holds for it: a folder of the host keeps its labels.
+    pub fn takes_context(&self) -> bool {
+        !matches!(self, Self::Bind { .. })
     }
 
-    fn open_with(&self, holds: Option<&mut Holds>, owners: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    /// [`Mount::open`] in another way.
+    pub fn open_with(&self, opening: Opening<'_>) -> Result<OwnedFd> {
+        let Opening { holds, owners, context } = opening;
         match self {
             Self::Overlay { lowers, upper, work, volatile } => {
                 let upper = upper.as_deref().zip(work.as_deref());
                 let upper = upper.map(|(upper, work)| Upper::open(upper, work, owners)).transpose()?;
                 // overlayfs itself cannot be mapped; what it stands on can.
                 let lowers = open_lowers(lowers, holds, owners)?;
-                as_owner(upper.as_ref(), || overlay(&lowers, upper.as_ref(), *volatile))
+                as_owner(upper.as_ref(), || overlay(&lowers, upper.as_ref(), *volatile, context))
             }
             Self::Bind { source, read_only } => {
                 let mount = map(clone_path(source, false)?, owners)?;
@@ -115,6 +127,8 @@ impl Mount {
                 }
                 Ok(mount)
             }
+            // One context is that of all who share a mount.
+            Self::Image(image) if context.is_some() => map(image.mount(context)?, owners),
             Self::Image(image) => map(image.open(holds)?, owners),
         }
     }
@@ -170,7 +184,12 @@ impl Upper {
     }
 }
 
-fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>, volatile: bool) -> Result<OwnedFd> {
+fn overlay(
+    lowers: &[OwnedFd],
+    upper: Option<&Upper>,
+    volatile: bool,
+    context: Option<&str>,
+) -> Result<OwnedFd> {
     let mut filesystem = Filesystem::new("overlay")?.option("source", "overlay")?;
     for lower in lowers {
         filesystem = folder_option(filesystem, "lowerdir+", lower)?;
@@ -186,6 +205,9 @@ fn overlay(lowers: &[OwnedFd], upper: Option<&Upper>, volatile: bool) -> Result<
     }
     if volatile {
         filesystem = filesystem.flag("volatile")?;
+    }
+    if let Some(context) = context {
+        filesystem = filesystem.option("context", context)?;
     }
     Ok(filesystem.mount(attributes)?)
 }

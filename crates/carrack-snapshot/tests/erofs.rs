@@ -9,7 +9,7 @@ use carrack_layer::tar::{Entry, EntryKind};
 use carrack_oci::ChainId;
 use carrack_snapshot::suite::{entry, layer};
 use carrack_snapshot::{
-    ErofsSnapshotter, Holds, Kept, LayerUnpacker, Lower, Mount, SnapshotKey, Snapshots, Snapshotter,
+    ErofsSnapshotter, Holds, Kept, LayerUnpacker, Lower, Mount, Opening, SnapshotKey, Snapshots, Snapshotter,
 };
 
 struct Fixture {
@@ -95,12 +95,12 @@ fn processes_that_stay_share_one_mount_of_an_image() {
     let alone_device = rustix::fs::fstat(&alone).unwrap().st_dev;
     assert_ne!(device(&view), alone_device, "nobody offers one: each is new");
     let mut holds = Holds::default();
-    let held = view.open_held(&mut holds, None).unwrap();
+    let held = view.open_with(Opening { holds: Some(&mut holds), ..Opening::default() }).unwrap();
     let expected = rustix::fs::fstat(&held).unwrap().st_dev;
     drop(held);
     assert_eq!(device(&view), expected);
     let mut others = Holds::default();
-    let other = view.open_held(&mut others, None).unwrap();
+    let other = view.open_with(Opening { holds: Some(&mut others), ..Opening::default() }).unwrap();
     drop(holds);
     assert_eq!(device(&view), expected, "the other still holds it");
     drop(others);

@@ -9,6 +9,7 @@ pub mod bpf;
 mod error;
 mod heap;
 pub mod interface;
+pub mod landlock;
 pub mod lock;
 pub mod memory;
 pub mod mount;

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use carrack_engine::{
-    Driver, Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings,
+    CgroupManager, Driver, Engine, Environment, Paths, ProxySettings, RegistryAccess, RegistryFiles, Settings,
 };
 use clap::Args;
 
@@ -26,6 +26,9 @@ pub struct Globals {
     /// How layers are kept: erofs, overlay or vfs; by default the best that works here
     #[arg(long, global = true, value_name = "DRIVER")]
     storage_driver: Option<Driver>,
+    /// Who makes the cgroups of containers: cgroupfs or systemd
+    #[arg(long, global = true, value_name = "MANAGER")]
+    cgroup_manager: Option<CgroupManager>,
     /// Settings file, in place of the usual ones
     #[arg(long, global = true, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -50,6 +53,9 @@ impl Context {
             None => Settings::load(&settings_files())?,
         };
         settings.storage.driver = globals.storage_driver.or(settings.storage.driver);
+        if let Some(manager) = globals.cgroup_manager {
+            settings.containers.cgroup_manager = manager;
+        }
         let (root, runroot) = default_paths();
         let paths = Paths {
             root: globals.root.or(settings.storage.root.clone()).unwrap_or(root),

@@ -26,8 +26,8 @@ pub use mounts::{
 };
 pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
-pub use resources::{CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
-pub use security::SecuritySettings;
+pub use resources::{CgroupManager, CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
+pub use security::{Contexts, SecuritySettings};
 
 /// What a user asked for with `create` or `run`, merged with the image's config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -51,6 +51,8 @@ pub struct Resources {
     pub device_write_iops: Vec<DeviceRate>,
     /// Whether it has a cgroup of its own.
     pub cgroups: CgroupMode,
+    /// Who makes it.
+    pub cgroup_manager: CgroupManager,
     /// The cgroup that its own is made in; `None` is carrack's.
     pub cgroup_parent: Option<String>,
     /// Files of cgroup v2 and what is written to them.
@@ -70,6 +72,36 @@ pub enum CgroupMode {
     Disabled,
     /// Podman's word for what `Enabled` is here.
     NoConmon,
+}
+
+/// Who makes the cgroup of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupManager {
+    /// carrack, by folders in the cgroup filesystem.
+    #[default]
+    Cgroupfs,
+    /// systemd, as a scope in a slice.
+    Systemd,
+}
+
+impl CgroupManager {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
+impl std::str::FromStr for CgroupManager {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::Cgroupfs, Self::Systemd].into_iter().find(|manager| manager.name() == text);
+        known.ok_or_else(|| format!("{text:?} makes no cgroups: expected cgroupfs or systemd"))
+    }
 }
 
 /// A weight for a block device.

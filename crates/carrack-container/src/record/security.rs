@@ -14,4 +14,15 @@ pub struct SecuritySettings {
     pub cap_drop: Vec<String>,
     /// Security options, as given (`no-new-privileges`, `seccomp=unconfined`).
     pub options: Vec<String>,
+    /// What SELinux calls it; `None` where SELinux was off when it was created.
+    pub contexts: Option<Contexts>,
+}
+
+/// SELinux contexts, chosen once: what a container writes keeps its label from one start to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contexts {
+    /// Of its processes; `None` leaves it to the host's policy, as for every program of root.
+    pub process: Option<String>,
+    /// Of its files.
+    pub files: String,
 }

@@ -1,11 +1,12 @@
 //! What the kernel was told to hold a container to, read from the spec that it was last started from.
 
+use carrack_runtime::Landlock;
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType, Spec};
 use serde_json::{Value, json};
 
 /// Adds it to the JSON of a container, in the fields that Docker and podman have, and in `Security`. A container that
 /// was not started since the host was has nothing of it.
-pub fn add(value: &mut Value, spec: Option<&Spec>) {
+pub fn add(value: &mut Value, spec: Option<&Spec>, landlock: Option<&Landlock>) {
     let process = spec.and_then(|spec| spec.process().as_ref());
     let linux = spec.and_then(|spec| spec.linux().as_ref());
     let sets = process.and_then(|process| process.capabilities().as_ref());
@@ -36,6 +37,7 @@ pub fn add(value: &mut Value, spec: Option<&Spec>) {
         "Gid": process.user().gid(),
         "AdditionalGids": process.user().additional_gids(),
         "DeviceRules": rules,
+        "Landlock": landlock.map(Landlock::rules),
     });
 }
 

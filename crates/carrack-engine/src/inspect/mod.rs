@@ -42,7 +42,8 @@ impl Engine {
         let mut value = self.container_json(&container, attachment.as_ref())?;
         let spec = atomic::read(&self.spec_path(&container.record.id))?;
         let spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        enforced::add(&mut value, spec.as_ref());
+        let landlock = crate::spec::landlock(&container.record.host.security)?;
+        enforced::add(&mut value, spec.as_ref(), landlock.as_ref());
         Ok(value)
     }
 

@@ -38,6 +38,7 @@ pub fn resources(asked: &Resources, settings: &ContainerSettings) -> Value {
         "CgroupParent": asked.cgroup_parent.clone().unwrap_or_default(),
         // Podman's names; Docker has no such settings.
         "CgroupConf": asked.cgroup_conf,
+        "CgroupManager": asked.cgroup_manager.name(),
         "Cgroups": match asked.cgroups {
             CgroupMode::Enabled => "default",
             CgroupMode::Disabled => "disabled",

@@ -9,7 +9,7 @@ use crate::namespaces::Shared;
 use crate::settings::ContainerSettings;
 
 mod devices;
-mod labels;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod privileged;
@@ -19,6 +19,7 @@ mod security;
 mod system_paths;
 
 pub use devices::check_device_rule;
+pub(crate) use landlock::landlock;
 pub(crate) use process::exec_process;
 pub(crate) use resources::configure as configure_limits;
 
@@ -141,6 +142,7 @@ mod tests {
                 cap_drop: vec!["ALL".into()],
                 cap_add: vec!["net_admin".into(), "CAP_CHOWN".into()],
                 options: vec!["seccomp=unconfined".into(), "no-new-privileges".into()],
+                contexts: None,
             },
             network: ContainerNetwork { mode: NetworkMode::Host, ..ContainerNetwork::default() },
             ..HostSettings::default()

@@ -48,7 +48,7 @@ pub fn process(input: &ProcessInput<'_>, security: &Security) -> Result<Process>
         .set_capabilities(Some(sets))
         .set_no_new_privileges(Some(security.no_new_privileges))
         .set_oom_score_adj(host.oom_score_adj)
-        .set_selinux_label(security.labels.process.clone())
+        .set_selinux_label(security.contexts.as_ref().and_then(|contexts| contexts.process.clone()))
         .set_apparmor_profile(security.apparmor.clone())
         .set_rlimits(Some(rlimits(&host.resources.ulimits)?));
     if program.tty {

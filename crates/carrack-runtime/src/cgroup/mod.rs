@@ -8,6 +8,7 @@ mod entrance;
 mod freezer;
 mod layout;
 mod stats;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -15,18 +16,22 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
 use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use entrance::Entrances;
 pub use layout::{Hierarchy, Layout};
 pub use stats::{BlockIo, Cpu, Interface, Memory, Stats, Tasks, network_interfaces};
+pub use systemd::Scope;
 
 use crate::{Error, Result};
+use systemd::Placeholder;
 
 /// The cgroup of one container.
 #[derive(Clone, Debug)]
@@ -41,9 +46,83 @@ pub struct Cgroup {
     v2: Option<PathBuf>,
     /// Limits for which the host has no controller.
     unsupported: Vec<&'static str>,
+    /// Of one that systemd makes: its unit, and what keeps that alive until a process of the container is in it.
+    scope: Option<Scope>,
+    placeholder: Arc<Mutex<Option<Placeholder>>>,
+}
+
+/// Where a cgroup is, and who makes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// We, at this absolute path below the root of each hierarchy.
+    Path(PathBuf),
+    /// systemd.
+    Scope(Scope),
+}
+
+impl Place {
+    /// The path below the root of each hierarchy.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Scope(scope) => scope.path(),
+        }
+    }
 }
 
 impl Cgroup {
+    /// Makes the cgroup at `place`. Where systemd does, the caller has one thread.
+    pub fn create_at(place: &Place, resources: &LinuxResources) -> Result<Self> {
+        match place {
+            Place::Path(path) => Self::create(path, resources),
+            Place::Scope(scope) => Self::create_scope(scope, resources),
+        }
+    }
+
+    fn create_scope(scope: &Scope, resources: &LinuxResources) -> Result<Self> {
+        let layout = Layout::host()?;
+        let placeholder = Placeholder::start()?;
+        scope.start(placeholder.pid(), resources, &layout)?;
+        let relative = relative(&scope.path())?.to_owned();
+        let placeholder = Arc::new(Mutex::new(Some(placeholder)));
+        let scope = Some(scope.clone());
+        let mut cgroup = Self { scope, placeholder, ..Self::empty(layout, relative) };
+        cgroup.fill(&with_placeholder(resources))?;
+        Ok(cgroup)
+    }
+
+    /// The process of the container `pid` is in, or about to enter: a scope of systemd needs no placeholder any more.
+    pub(crate) fn settle(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
+        let placeholder = self.placeholder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if placeholder.is_none() {
+            return Ok(());
+        }
+        // The hierarchy by which systemd knows that the scope is in use, where there is no v2 tree.
+        if let Some(named) = self.v1.iter().find(|hierarchy| hierarchy.has(NAMED)) {
+            write(&named.folder, "cgroup.procs", &pid.to_string())?;
+        }
+        drop(placeholder);
+        let Some(pids) = resources.and_then(|resources| *resources.pids()) else { return Ok(()) };
+        let mut limit = LinuxResources::default();
+        limit.set_devices(None).set_pids(Some(pids));
+        self.apply(&limit)
+    }
+
+    /// The existing cgroup at `place`.
+    pub fn open_at(place: &Place) -> Result<Self> {
+        let scope = match place {
+            Place::Path(_) => None,
+            Place::Scope(scope) => Some(scope.clone()),
+        };
+        Ok(Self { scope, ..Self::open(&place.path())? })
+    }
+
+    fn empty(layout: Layout, relative: PathBuf) -> Self {
+        let (v1, unsupported) = (Vec::new(), Vec::new());
+        Self { layout, relative, v1, v2: None, unsupported, scope: None, placeholder: Arc::default() }
+    }
+
     /// Makes the cgroup `path` (absolute, below the roots of the host's hierarchies) with the limits of `resources`.
     pub fn create(path: &Path, resources: &LinuxResources) -> Result<Self> {
         Self::create_in(&Layout::host()?, path, resources)
@@ -51,16 +130,16 @@ impl Cgroup {
 
     /// [`Self::create`] in hierarchies at another place. What was made is removed when it fails.
     pub fn create_in(layout: &Layout, path: &Path, resources: &LinuxResources) -> Result<Self> {
-        let (layout, relative) = (layout.clone(), relative(path)?.to_owned());
-        let mut cgroup = Self { layout, relative, v1: Vec::new(), v2: None, unsupported: Vec::new() };
-        let made = cgroup.make_folders(resources).and_then(|()| cgroup.apply(resources));
-        match made {
-            Ok(()) => Ok(cgroup),
-            Err(error) => {
-                let _ = cgroup.delete();
-                Err(error)
-            }
-        }
+        let mut cgroup = Self::empty(layout.clone(), relative(path)?.to_owned());
+        cgroup.fill(resources)?;
+        Ok(cgroup)
+    }
+
+    /// Makes folders and limits; when that fails, nothing is left.
+    fn fill(&mut self, resources: &LinuxResources) -> Result<()> {
+        self.make_folders(resources).and_then(|()| self.apply(resources)).inspect_err(|_| {
+            let _ = self.delete();
+        })
     }
 
     fn make_folders(&mut self, resources: &LinuxResources) -> Result<()> {
@@ -75,6 +154,9 @@ impl Cgroup {
             }
         }
         self.unsupported = unsupported;
+        if self.scope.is_some() {
+            v1.extend(self.layout.v1_of(NAMED).map(|hierarchy| hierarchy.below(&self.relative)));
+        }
         for hierarchy in v1 {
             fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
             self.v1.push(hierarchy);
@@ -123,7 +205,7 @@ impl Cgroup {
         let v1 = layout.v1.iter().map(|hierarchy| hierarchy.below(relative));
         let v1 = v1.filter(|hierarchy| hierarchy.folder.is_dir()).collect();
         let v2 = layout.v2.as_ref().map(|root| root.join(relative)).filter(|folder| folder.is_dir());
-        Ok(Self { layout: layout.clone(), relative: relative.to_owned(), v1, v2, unsupported: Vec::new() })
+        Ok(Self { v1, v2, ..Self::empty(layout.clone(), relative.to_owned()) })
     }
 
     /// Sets the limits that `resources` names and keeps all others; returns the controllers that they need and the
@@ -132,6 +214,9 @@ impl Cgroup {
     /// A v1 hierarchy that the container was not in is joined by all its processes. What they have in memory already
     /// is not counted there; limits hold for what they take from then on.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<&'static str>> {
+        if let Some(scope) = &self.scope {
+            scope.update(resources, &self.layout)?;
+        }
         let Controllers { v1, v2, unsupported } = self.controllers(resources);
         let joined: Vec<_> = v1.into_iter().filter(|hierarchy| !self.v1.contains(hierarchy)).collect();
         for hierarchy in &joined {
@@ -197,7 +282,8 @@ impl Cgroup {
 
     /// What a mount of type `cgroup` inside the container shows.
     pub(crate) fn view(&self) -> View {
-        let v1 = self.v1.iter().map(|hierarchy| hierarchy.controllers.clone()).collect();
+        let of_limits = self.v1.iter().filter(|hierarchy| !hierarchy.has(NAMED));
+        let v1 = of_limits.map(|hierarchy| hierarchy.controllers.clone()).collect();
         View { v1, v2: self.v2.is_some() }
     }
 
@@ -259,6 +345,12 @@ impl Cgroup {
     /// Removes the folders and those that the container made below them. The processes must have ended; the kernel
     /// takes a moment to notice, which is waited for. What is gone already is no error.
     pub fn delete(&self) -> Result<()> {
+        let stopped = self.scope.as_ref().map_or(Ok(()), Scope::stop);
+        // systemd takes away what it knows of, which is not all; nothing is left even where it does not answer.
+        self.delete_folders().and(stopped)
+    }
+
+    fn delete_folders(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
         let folders = self.v1.iter().map(|hierarchy| &hierarchy.folder).chain(&self.v2);
         folders.map(|folder| remove_folder(folder, deadline)).fold(Ok(()), Result::and)
@@ -270,6 +362,20 @@ impl Cgroup {
 pub(crate) struct View {
     pub v1: Vec<String>,
     pub v2: bool,
+}
+
+/// The folder of the hierarchy without controllers that systemd has on hosts with cgroup v1.
+const NAMED: &str = "systemd";
+
+/// The placeholder counts too, as long as it is there.
+fn with_placeholder(resources: &LinuxResources) -> LinuxResources {
+    let mut resources = resources.clone();
+    if let Some(pids) = resources.pids_mut()
+        && pids.limit() > 0
+    {
+        pids.set_limit(pids.limit().saturating_add(1));
+    }
+    resources
 }
 
 fn relative(path: &Path) -> Result<&Path> {

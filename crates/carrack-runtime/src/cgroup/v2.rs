@@ -207,7 +207,7 @@ pub(super) fn maximum(limit: i64) -> String {
 }
 
 /// Maps v1 shares (2 to 262144) to v2 weight (1 to 10000), as all runtimes do.
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 

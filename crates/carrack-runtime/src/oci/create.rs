@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Place, Scope};
 use crate::hooks::{Kind, PlannedHooks};
 use crate::process::{Inherited, Stdio};
 use crate::spec::indispensable_devices;
@@ -40,6 +40,8 @@ pub struct Creation<'a> {
     pub inherited: Inherited,
     /// Whether the root is exchanged by pivot_root.
     pub pivots: bool,
+    /// Whether systemd makes the cgroup.
+    pub systemd: bool,
 }
 
 /// Who gets the master of a terminal.
@@ -74,7 +76,7 @@ impl Runtime {
         let details = details(creation)?;
         check_terminal(spec, creation.console)?;
         let folder = self.claim(creation.id)?;
-        if let Err(error) = require_empty(&details.cgroup) {
+        if let Err(error) = require_empty(&details.cgroup_place()) {
             fs::remove_dir(&folder).during("remove the folder", &folder)?;
             return Err(error);
         }
@@ -105,7 +107,7 @@ impl Container {
         self.keep_spec(spec)?;
         // Relative sources of mounts count from the bundle (config.md, "Mounts").
         rustix::process::chdir(&bundle.folder).during("enter", &bundle.folder)?;
-        let cgroup = make_cgroup(&self.record.details.cgroup, spec)?;
+        let cgroup = make_cgroup(&self.record.details.cgroup_place(), spec)?;
         let hooks = spec.hooks().clone().unwrap_or_default();
         let standby = Standby {
             listener: listener(&self.folder)?,
@@ -122,6 +124,7 @@ impl Container {
             reaper: false,
             state: None,
             inherited: creation.inherited,
+            landlock: None,
             standby: Some(standby),
         })?;
         for clamped in init.clamped_rlimits() {
@@ -162,14 +165,32 @@ fn details(creation: &Creation<'_>) -> Result<Details> {
     let spec = &creation.bundle.spec;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let annotations: BTreeMap<_, _> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    let place = cgroup_place(creation.id, spec, creation.systemd)?;
     Ok(Details {
         bundle: creation.bundle.folder.clone(),
         rootfs: creation.bundle.rootfs.clone(),
         annotations,
-        cgroup: cgroup_path(creation.id, spec)?,
+        cgroup: place.path(),
+        scope: match place {
+            Place::Path(_) => None,
+            Place::Scope(scope) => Some(scope),
+        },
         created_seconds: since_epoch.as_secs(),
         owner: rustix::process::getuid().as_raw(),
     })
+}
+
+/// Where systemd makes the cgroup, a path means nothing; without one it is a scope of the container's name.
+fn cgroup_place(id: &str, spec: &Spec, systemd: bool) -> Result<Place> {
+    if !systemd {
+        return Ok(Place::Path(cgroup_path(id, spec)?));
+    }
+    let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let asked = asked.and_then(Path::to_str).unwrap_or_default();
+    Ok(Place::Scope(match asked {
+        "" => Scope::new("system.slice", "carrack", id)?,
+        asked => Scope::parse(asked)?,
+    }))
 }
 
 /// An absolute path counts from the root of each hierarchy, a relative one from a cgroup of ours.
@@ -180,8 +201,7 @@ fn cgroup_path(id: &str, spec: &Spec) -> Result<PathBuf> {
     let text = asked.display().to_string();
     if !asked.is_absolute() && text.matches(':').count() == 2 {
         return Err(Error::spec(format!(
-            "the cgroupsPath {text} is in systemd's form: expected a path, as callers give it who are told to use \
-             cgroupfs"
+            "the cgroupsPath {text} is in systemd's form: expected a path, or the option --systemd-cgroup"
         )));
     }
     let path = if asked.is_absolute() { asked } else { own.join(asked) };
@@ -192,13 +212,13 @@ fn cgroup_path(id: &str, spec: &Spec) -> Result<PathBuf> {
 }
 
 /// Makes the cgroup with the spec's limits; refuses those that this host cannot hold.
-fn make_cgroup(path: &Path, spec: &Spec) -> Result<Cgroup> {
+fn make_cgroup(place: &Place, spec: &Spec) -> Result<Cgroup> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     let mut resources = resources.unwrap_or_default();
     if let Some(rules) = resources.devices_mut() {
         rules.extend(indispensable_devices());
     }
-    let cgroup = Cgroup::create(path, &resources)?;
+    let cgroup = Cgroup::create_at(place, &resources)?;
     match cgroup.unsupported().iter().find(|controller| **controller != "devices") {
         None => Ok(cgroup),
         Some(controller) => {
@@ -211,12 +231,12 @@ fn make_cgroup(path: &Path, spec: &Spec) -> Result<Cgroup> {
 }
 
 /// A container ends with all processes of its cgroup, so they must be its own.
-fn require_empty(path: &Path) -> Result<()> {
-    match Cgroup::open(path)?.processes()?.len() {
+fn require_empty(place: &Place) -> Result<()> {
+    match Cgroup::open_at(place)?.processes()?.len() {
         0 => Ok(()),
         count => Err(Error::spec(format!(
             "expected a cgroup without processes, {} has {count}: give the container a cgroupsPath of its own",
-            path.display()
+            place.path().display()
         ))),
     }
 }
@@ -286,7 +306,7 @@ mod tests {
         assert_eq!(with("").unwrap(), "/carrack-runtime/one");
         assert_eq!(with("/a/b").unwrap(), "/a/b");
         assert_eq!(with("a/b").unwrap(), "/carrack-runtime/a/b");
-        assert!(with("system.slice:runc:one").unwrap_err().to_string().contains("systemd"));
+        assert!(with("system.slice:runc:one").unwrap_err().to_string().contains("--systemd-cgroup"));
         assert!(with("/a/../../b").is_err());
     }
 }

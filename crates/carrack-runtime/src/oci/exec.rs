@@ -86,6 +86,7 @@ impl Container {
             cgroup: Some(&cgroup),
             state: None,
             inherited: command.inherited,
+            landlock: None,
         })?;
         let mut console = running.console.take();
         if let (Some(master), Some(socket)) = (&console, console_socket) {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::SPEC_VERSION;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Place, Scope};
 use crate::standby::SOCKET;
 use crate::{Error, Result};
 
@@ -90,10 +90,22 @@ pub struct Details {
     pub annotations: BTreeMap<String, String>,
     /// Its cgroup in each hierarchy.
     pub cgroup: PathBuf,
+    /// The scope by which systemd made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Seconds since 1970.
     pub created_seconds: u64,
     /// The user who made it.
     pub owner: u32,
+}
+
+impl Details {
+    pub(super) fn cgroup_place(&self) -> Place {
+        match &self.scope {
+            None => Place::Path(self.cgroup.clone()),
+            Some(scope) => Place::Scope(scope.clone()),
+        }
+    }
 }
 
 const FILE: &str = "record.json";
@@ -147,7 +159,7 @@ impl Record {
 
     /// Its cgroup as far as it exists.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        Cgroup::open(&self.details.cgroup)
+        Cgroup::open_at(&self.details.cgroup_place())
     }
 
     pub(super) fn state(&self, status: Status) -> State {

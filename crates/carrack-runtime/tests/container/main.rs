@@ -3,6 +3,7 @@
 mod cgroups;
 mod fixture;
 mod hostile;
+mod landlock;
 mod limits;
 mod own_namespaces;
 mod process_settings;

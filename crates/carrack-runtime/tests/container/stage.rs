@@ -2,8 +2,8 @@
 //! that starts a container as its arguments say and ends as the container does.
 //!
 //! ```text
-//! stage run SPEC ROOTFS [--cgroup PATH] [--console] [--init] [--report FILE]   # FILE gets the pid on the host
-//! stage exec SPEC PROCESS PID [--cgroup PATH] [--console]
+//! stage run SPEC ROOTFS [--cgroup PATH] [--console] [--init] [--landlock RULES] [--report FILE]   # FILE gets the pid on the host
+//! stage exec SPEC PROCESS PID [--cgroup PATH] [--console] [--landlock RULES]
 //! stage bench COUNT SPEC ROOTFS [--cgroup]    # prints microseconds of create + start + wait
 //! stage probe clone3                          # inside a container: prints what the kernel says
 //! stage probe                                 # whether this program's file could be written
@@ -19,7 +19,7 @@ use std::process::{Command, exit};
 use std::time::Instant;
 
 use carrack_runtime::cgroup::Cgroup;
-use carrack_runtime::{Exec, Inherited, Launch, Running, Stdio, create, exec, executable};
+use carrack_runtime::{Exec, Inherited, Landlock, Launch, Running, Stdio, create, exec, executable};
 use oci_spec::runtime::{Process, Spec};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -72,6 +72,13 @@ fn stdio(arguments: &[String]) -> Result<Stdio> {
     })
 }
 
+fn landlock(arguments: &[String]) -> Result<Option<Landlock>> {
+    let Some(text) = option(arguments, "--landlock") else { return Ok(None) };
+    let mut landlock = Landlock::default();
+    landlock.extend(text)?;
+    Ok(Some(landlock))
+}
+
 fn rootfs(path: &str) -> Result<OwnedFd> {
     Ok(carrack_sys::mount::clone_path(Path::new(path), false)?)
 }
@@ -93,6 +100,7 @@ fn run(arguments: &[String]) -> Result<i32> {
         reaper: arguments.iter().any(|argument| argument == "--init"),
         state: None,
         inherited: Inherited::default(),
+        landlock: landlock(arguments)?,
         standby: None,
     })?;
     for clamped in init.clamped_rlimits() {
@@ -121,6 +129,7 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         cgroup: cgroup.as_ref(),
         state: None,
         inherited: Inherited::default(),
+        landlock: landlock(arguments)?,
     })?)
 }
 
@@ -154,6 +163,7 @@ fn bench(arguments: &[String]) -> Result<i32> {
             reaper: false,
             state: None,
             inherited: Inherited::default(),
+            landlock: None,
             standby: None,
         })?;
         let mut running = init.start()?;

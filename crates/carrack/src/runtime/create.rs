@@ -66,7 +66,7 @@ impl Made {
     }
 
     fn create(&self, context: &Context, attended: bool) -> Result<Created> {
-        context.refuse_systemd()?;
+        context.check_systemd()?;
         let mut bundle = Bundle::open(&self.bundle)?;
         pass_listen_fds(&mut bundle);
         let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
@@ -83,6 +83,7 @@ impl Made {
             pid_file: pid_file.as_deref(),
             inherited: self.inherited(),
             pivots: !self.no_pivot,
+            systemd: context.systemd_cgroup,
         };
         Ok(context.runtime.create(&creation)?)
     }

@@ -95,7 +95,7 @@ enum Verb {
 pub struct Context {
     /// The containers.
     pub runtime: Runtime,
-    systemd_cgroup: bool,
+    pub systemd_cgroup: bool,
 }
 
 /// The parser under the name `carrack runtime` or `carrack-runtime`.
@@ -188,18 +188,15 @@ impl Verb {
 }
 
 impl Context {
-    /// Cgroups are made by writing to the cgroup filesystem; systemd is not asked.
-    pub fn refuse_systemd(&self) -> Result<()> {
-        if !self.systemd_cgroup {
+    /// Refuses what no systemd can do, before anything is made.
+    pub fn check_systemd(&self) -> Result<()> {
+        if !self.systemd_cgroup || Path::new("/run/systemd/system").is_dir() {
             return Ok(());
         }
-        let why = match Path::new("/run/systemd/system").is_dir() {
-            true => "this runtime makes cgroups by itself",
-            false => "systemd does not run on this host",
-        };
-        Err(Failure::message(format!(
-            "cannot use --systemd-cgroup: {why}; tell the caller to use cgroupfs (podman: --cgroup-manager=cgroupfs)"
-        )))
+        Err(Failure::message(
+            "cannot use --systemd-cgroup: systemd does not run on this host; tell the caller to use cgroupfs \
+             (podman: --cgroup-manager=cgroupfs)",
+        ))
     }
 }
 

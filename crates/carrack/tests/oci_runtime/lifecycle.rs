@@ -128,7 +128,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_made() {
     assert!(refusal(&["create", "../escape"]).contains("container id"));
     assert!(refusal(&["create", "--console-socket", "/nowhere", "ID"]).contains("without"));
     bundle.edit(|config| config["linux"]["cgroupsPath"] = json!("system.slice:carrack:one"));
-    assert!(refusal(&["create", "ID"]).contains("systemd's form"));
+    assert!(refusal(&["create", "ID"]).contains("--systemd-cgroup"));
     bundle.edit(|config| config["root"]["path"] = json!("/"));
     assert!(refusal(&["create", "ID"]).contains("host's root"));
     assert!(bundle.is_gone());

@@ -169,3 +169,27 @@ fn the_hosts_network_brings_the_hosts_name_unless_another_is_given() {
     assert_eq!(names(&["-h", "sailor"]), ["sailor"; 3].join("\n"));
     assert_eq!(rustix::system::uname().nodename().to_string_lossy(), own);
 }
+
+#[test]
+fn landlock_rules_hold_for_the_program_and_for_exec() {
+    let store = store();
+    let rules = ["--security-opt", "landlock=ro:/bin,ro:/proc", "--security-opt", "landlock=rw:/tmp,rw:/dev"];
+    let script = format!("cat /etc/hosts; echo x >/bin/x; echo written >/tmp/file; {}", crate::UNTIL_TERM);
+    crate::detached(&store, &[&["--name", "one"], &rules[..]].concat(), &script);
+    crate::await_ready(&store, "one");
+    let refused = store.carrack(["logs", "one"]).success().stderr;
+    assert_eq!(refused.matches("Permission denied").count(), 2, "{refused}");
+    assert_eq!(store.carrack(["exec", "one", "cat", "/tmp/file"]).line(), "written");
+    let refused = store.carrack(["exec", "--privileged", "one", "cat", "/etc/hosts"]).code(1);
+    assert!(refused.stderr.contains("Permission denied"), "{}", refused.stderr);
+    let shown = crate::inspect(&store, "one", "{{json .Security.Landlock}}");
+    assert_eq!(shown, r#"["ro:/bin","ro:/proc","rw:/tmp","rw:/dev"]"#);
+
+    for wrong in ["landlock=", "landlock=/bin", "landlock=wo:/bin", "landlock=ro:bin", "landlock=ro:/a/.."] {
+        let refused = store.carrack(["create", "--security-opt", wrong, IMAGE]).code(125);
+        assert!(refused.stderr.contains("invalid Landlock rules"), "{wrong}: {}", refused.stderr);
+    }
+    let refused = run(&store, &["--security-opt", "landlock=ro:/bin,rw:/absent"], "true").code(125);
+    assert!(refused.stderr.contains("no such file in the container"), "{}", refused.stderr);
+    run(&store, &["--security-opt", "landlock=rw:/tmp"], "true").code(126);
+}

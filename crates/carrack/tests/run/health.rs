@@ -96,3 +96,24 @@ fn the_image_says_how_unless_a_flag_does() {
     store.carrack(["create", "--no-healthcheck", "--health-retries", "1", IMAGE]).code(125);
     store.carrack(["create", "--health-interval", "soon", IMAGE]).code(125);
 }
+
+#[test]
+fn an_image_cannot_have_checks_without_a_pause() {
+    let store = empty_store();
+    let check = Healthcheck {
+        test: ["CMD", "true"].map(str::to_owned).into(),
+        interval: 1,
+        ..Healthcheck::default()
+    };
+    store.load(&busybox().configure(|config| config.config.healthcheck = Some(check)), IMAGE);
+    let refused = store.carrack(["create", "--network", "none", IMAGE, "true"]).code(125);
+    assert!(
+        refused.stderr.contains("interval of health checks that the image asks for"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(store.carrack(["ps", "--all", "--quiet"]).success().stdout, "");
+    store.carrack(["create", "--health-interval", "999us", IMAGE, "true"]).code(125);
+    store.carrack(["create", "--network", "none", "--health-interval", "1s", IMAGE, "true"]).success();
+    store.carrack(["create", "--network", "none", "--no-healthcheck", IMAGE, "true"]).success();
+}

@@ -15,7 +15,7 @@ pub struct SecurityFlags {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
     /// no-new-privileges, seccomp=unconfined|FILE, apparmor=PROFILE, label=disable|type:TYPE ..., mask=PATHS,
-    /// unmask=ALL|PATHS, systempaths=unconfined, proc-opts=OPTIONS
+    /// unmask=ALL|PATHS, systempaths=unconfined, proc-opts=OPTIONS, landlock=ro:PATH,rw:PATH
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
 }
@@ -28,6 +28,7 @@ impl SecurityFlags {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             options: self.security_opt.clone(),
+            contexts: None,
         }
     }
 }
