@@ -25,5 +25,6 @@ pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract, extract_with};
 pub use index::{IndexOptions, Indexed, index, index_file};
 pub use merge::{Merged, merge};
+pub use unpack::LinksBelow;
 pub use verify::{Difference, verify};
 pub use xattr::{OPAQUE_XATTR, is_layer_xattr, is_opaque};
