@@ -258,7 +258,7 @@ impl ContainerStore {
     }
 
     /// `None` when there is no record, or an empty one: that was never made durable, so nobody was told of it.
-    fn read_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>> {
+    pub(crate) fn read_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>> {
         let path = self.folder(id).join(RECORD);
         let parse_written = |bytes: &[u8]| match bytes.is_empty() {
             true => Ok(None),

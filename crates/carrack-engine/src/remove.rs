@@ -90,6 +90,7 @@ impl Engine {
             self.undo(effect)?;
         }
         locked.delete()?;
+        self.release_users(id)?;
         self.container_event(&container.record, "destroy", &[]);
         self.discard_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.
