@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use carrack_sys::IoContext;
+use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
-use carrack_sys::{IoContext, atomic};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -158,9 +159,53 @@ impl EventLog {
         }
     }
 
+    /// How many lines are no events; readers pass them over.
+    pub fn damaged_lines(&self) -> Result<usize> {
+        if !self.folder.exists() {
+            return Ok(0);
+        }
+        let _lock = Lock::exclusive(&self.folder.join("lock"))?;
+        self.files().iter().try_fold(0, |count, path| Ok(count + sound_lines(path)?.1))
+    }
+
+    /// Takes away the lines that are no events.
+    pub fn repair(&self) -> Result<()> {
+        let _lock = Lock::exclusive(&self.folder.join("lock"))?;
+        for path in self.files() {
+            let (sound, damaged) = sound_lines(&path)?;
+            if damaged > 0 {
+                atomic::write(&path, &sound, 0o600, Durability::Volatile)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> [PathBuf; 2] {
+        [self.path(), self.folder.join("log.1")]
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+/// The lines of a file that are events, and how many are not. A file that is longer than one can become is cut.
+fn sound_lines(path: &Path) -> Result<(Vec<u8>, usize)> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        file => {
+            file.during("open", path)?.take(2 * MAX_BYTES).read_to_end(&mut bytes).during("read", path)?;
+        }
+    }
+    let (mut sound, mut damaged) = (Vec::with_capacity(bytes.len()), 0);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match line.ends_with(b"\n") && serde_json::from_slice::<LifeEvent>(line).is_ok() {
+            true => sound.extend_from_slice(line),
+            false => damaged += 1,
+        }
+    }
+    Ok((sound, damaged))
 }
 
 fn to_line(event: &LifeEvent) -> Vec<u8> {
@@ -198,6 +243,23 @@ mod tests {
         })
         .unwrap();
         actions
+    }
+
+    #[test]
+    fn lines_that_are_no_events_are_counted_and_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EventLog::new(folder.path());
+        assert_eq!(log.damaged_lines().unwrap(), 0);
+        log.write(&event("one")).unwrap();
+        let path = folder.path().join("events/log");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"\x00\x00\n{\"time\":1}\n").unwrap();
+        log.write(&event("two")).unwrap();
+        file.write_all(b"{\"time\"").unwrap();
+        assert_eq!(log.damaged_lines().unwrap(), 3);
+        log.repair().unwrap();
+        assert_eq!(log.damaged_lines().unwrap(), 0);
+        assert_eq!(read(&log, EventSpan::default()), ["one", "two"]);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use carrack_sys::lock::Lock;
-use carrack_sys::{IoContext, atomic};
+use carrack_sys::{IoContext, atomic, tree};
 
 use crate::{ContainerId, ContainerName, Error, Result};
+
+const LOCK: &str = ".lock";
 
 /// The folder of names.
 #[derive(Clone, Debug)]
@@ -69,17 +71,35 @@ impl Names {
 
     /// Every name that has a link, with the container that it points to.
     pub(crate) fn list(&self) -> Result<Vec<(ContainerName, ContainerId)>> {
-        let mut names = Vec::new();
+        Ok(self.look()?.0)
+    }
+
+    /// The same, and what is no name of a container: anything but a link from a name to an id.
+    pub(crate) fn look(&self) -> Result<(Vec<(ContainerName, ContainerId)>, Vec<PathBuf>)> {
+        let (mut names, mut strays) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.folder).during("list", &self.folder)? {
-            let Some(name) = entry.during("list", &self.folder)?.file_name().to_str().map(str::parse) else {
+            let entry = entry.during("list", &self.folder)?;
+            let text = entry.file_name();
+            if text == LOCK {
                 continue;
-            };
-            let Ok(name) = name else { continue };
-            if let Some(id) = self.get(&name)? {
-                names.push((name, id));
+            }
+            let name = text.to_str().and_then(|text| text.parse::<ContainerName>().ok());
+            match name.map(|name| (self.get(&name), name)) {
+                Some((Ok(Some(id)), name)) => names.push((name, id)),
+                Some((Ok(None), _)) => {} // given back meanwhile
+                Some((Err(_), _)) | None => strays.push(entry.path()),
             }
         }
-        Ok(names)
+        Ok((names, strays))
+    }
+
+    /// Makes the name's link point to `id`, whatever stands in its place.
+    pub(crate) fn restore(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        let _lock = Lock::exclusive(&self.folder.join(LOCK))?;
+        let link = self.link(name);
+        tree::remove_tree(&link)?;
+        symlink(target(id), &link).during("create the link", &link)?;
+        Ok(atomic::sync_parent(&link)?)
     }
 
     /// Removes the link of a name that is free, else fails with its owner.
@@ -89,7 +109,7 @@ impl Names {
         is_free: impl Fn(&ContainerId) -> Result<bool>,
     ) -> Result<()> {
         // Two processes that both find the name free must not remove each other's new link.
-        let _lock = Lock::exclusive(&self.folder.join(".lock"))?;
+        let _lock = Lock::exclusive(&self.folder.join(LOCK))?;
         let Some(owner) = self.get(name)? else { return Ok(()) };
         match is_free(&owner)? {
             true => Ok(atomic::remove_file(&self.link(name))?),

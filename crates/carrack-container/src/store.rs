@@ -270,7 +270,7 @@ impl ContainerStore {
     }
 
     /// `None` when there is no record, or an empty one: that was never made durable, so nobody was told of it.
-    fn read_record<T: DeserializeOwned>(&self, id: &ContainerId) -> Result<Option<T>> {
+    pub(crate) fn read_record<T: DeserializeOwned>(&self, id: &ContainerId) -> Result<Option<T>> {
         for folder in [self.folder(id), self.run_folder(id)] {
             let path = folder.join(RECORD);
             let parse_written = |bytes: &[u8]| match bytes.is_empty() {

@@ -23,6 +23,8 @@ use crate::{ContainerId, Error, Result, small_file};
 
 const RECORD: &str = "volume.json";
 const DATA: &str = "_data";
+const DAMAGED: &str = "volume.json.damaged";
+const LOCK: &str = ".lock";
 const NEW: &str = ".new-";
 const REMOVED: &str = ".removed-";
 const MAX_NAME_BYTES: usize = 255;
@@ -133,13 +135,13 @@ impl VolumeStore {
     /// Keeps volumes from being removed.
     pub fn hold(&self) -> Result<Lock> {
         atomic::create_private_dir(&self.folder)?;
-        Ok(Lock::shared(&self.folder.join(".lock"))?)
+        Ok(Lock::shared(&self.folder.join(LOCK))?)
     }
 
     /// Waits until nobody holds volumes, and keeps others from doing so.
     pub fn alone(&self) -> Result<Lock> {
         atomic::create_private_dir(&self.folder)?;
-        Ok(Lock::exclusive(&self.folder.join(".lock"))?)
+        Ok(Lock::exclusive(&self.folder.join(LOCK))?)
     }
 
     /// Makes a volume, empty and durable when this returns. The caller holds the lock.
@@ -155,10 +157,7 @@ impl VolumeStore {
 
     fn create_as(&self, new: &Path, folder: &Path, record: &VolumeRecord) -> Result<()> {
         atomic::create_private_dir(new)?;
-        let data = new.join(DATA);
-        fs::create_dir(&data).during("create the folder", &data)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&data, mode).during("set the mode of", &data)?;
+        make_data(&new.join(DATA))?;
         let bytes = serde_json::to_vec(record).expect("a record has string keys only");
         atomic::write(&new.join(RECORD), &bytes, 0o600, Durability::Durable)?;
         match renameat_with(CWD, new, CWD, folder, RenameFlags::NOREPLACE) {
@@ -228,6 +227,67 @@ impl VolumeStore {
         Ok(tree::remove_tree(&removed)?)
     }
 
+    /// Why a volume cannot be used, if it cannot.
+    pub fn damage(&self, name: &VolumeName) -> Result<Option<String>> {
+        let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        Ok(match self.get(name) {
+            _ if !self.is_folder(name) => None, // removed meanwhile, or a stray
+            Ok(volume) if volume.record.name != *name => {
+                Some(format!("its record is that of the volume {}", volume.record.name))
+            }
+            Ok(volume) if !is_folder(&volume.data()) => {
+                Some("the folder of its content is missing".to_owned())
+            }
+            Ok(_) => None,
+            Err(Error::VolumeNotFound { .. }) => Some("its record is missing".to_owned()),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
+    /// Whether there is a folder of this name; anything else is a stray.
+    fn is_folder(&self, name: &VolumeName) -> bool {
+        fs::symlink_metadata(self.folder.join(name.as_str())).is_ok_and(|found| found.is_dir())
+    }
+
+    /// Makes a damaged volume one that can be used: its content stays, labels and options are lost with the record,
+    /// which is kept beside the new one. The caller holds the lock alone.
+    pub fn restore(&self, name: &VolumeName) -> Result<()> {
+        let folder = self.folder.join(name.as_str());
+        let record = match self.get(name) {
+            Ok(volume) if volume.record.name == *name => volume.record,
+            _ => VolumeRecord {
+                name: name.clone(),
+                created: Timestamp::now(),
+                labels: BTreeMap::new(),
+                options: BTreeMap::new(),
+                anonymous: false,
+            },
+        };
+        let path = folder.join(RECORD);
+        match fs::rename(&path, folder.join(DAMAGED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.during("rename", &path)?,
+        }
+        let data = folder.join(DATA);
+        if !data.is_dir() {
+            make_data(&data)?;
+        }
+        let bytes = serde_json::to_vec(&record).expect("a record has string keys only");
+        Ok(atomic::write(&path, &bytes, 0o600, Durability::Durable)?)
+    }
+
+    /// What is neither a volume, nor the lock, nor left by something that was cut short: not carrack's.
+    pub fn strays(&self) -> Result<Vec<PathBuf>> {
+        let is_known = |name: &String| {
+            name == LOCK
+                || name.starts_with(NEW)
+                || name.starts_with(REMOVED)
+                || name.parse::<VolumeName>().is_ok_and(|name| self.is_folder(&name))
+        };
+        let entries = self.entries()?.into_iter().filter(|name| !is_known(name));
+        Ok(entries.map(|name| self.folder.join(name)).collect())
+    }
+
     /// What creations and removals left that were cut short. The caller holds the lock alone.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let is_left = |name: &String| name.starts_with(NEW) || name.starts_with(REMOVED);
@@ -246,6 +306,12 @@ impl VolumeStore {
         }
         Ok(names)
     }
+}
+
+fn make_data(path: &Path) -> Result<()> {
+    fs::create_dir(path).during("create the folder", path)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    Ok(fs::set_permissions(path, mode).during("set the mode of", path)?)
 }
 
 #[cfg(test)]
@@ -277,6 +343,43 @@ mod tests {
         store.remove(&made.record.name).unwrap();
         assert!(matches!(store.get(&made.record.name), Err(Error::VolumeNotFound { .. })));
         assert_eq!(store.entries().unwrap(), [".lock"]);
+    }
+
+    #[test]
+    fn a_damaged_volume_is_told_and_keeps_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = VolumeStore::new(folder.path().to_owned());
+        let _lock = store.alone().unwrap();
+        let damage = |name: &str| store.damage(&name.parse().unwrap()).unwrap();
+        for (name, said, harm) in [
+            (
+                "half",
+                "volume.json",
+                &(|volume| fs::write(volume.folder.join(RECORD), "{").unwrap()) as &dyn Fn(&Volume),
+            ),
+            ("bare", "its record is missing", &|volume| fs::remove_file(volume.folder.join(RECORD)).unwrap()),
+            ("empty", "content is missing", &|volume| fs::remove_dir_all(volume.data()).unwrap()),
+            ("other", "is that of the volume half", &|volume| {
+                let bytes = serde_json::to_vec(&record("half")).unwrap();
+                fs::write(volume.folder.join(RECORD), bytes).unwrap();
+            }),
+        ] {
+            let made = store.create(&record(name)).unwrap();
+            fs::write(made.data().join("file"), "kept").unwrap();
+            assert_eq!(damage(name), None);
+            harm(&made);
+            let found = damage(name).unwrap();
+            assert!(found.contains(said), "{name}: {found}");
+            store.restore(&made.record.name).unwrap();
+            assert_eq!(damage(name), None, "{name}");
+            assert_eq!(made.data().join("file").exists(), name != "empty", "{name}");
+        }
+        assert_eq!(fs::read_to_string(folder.path().join("half/volume.json.damaged")).unwrap(), "{");
+        fs::write(folder.path().join("file"), "").unwrap();
+        fs::create_dir(folder.path().join("-no-name")).unwrap();
+        let mut strays = store.strays().unwrap();
+        strays.sort();
+        assert_eq!(strays, ["-no-name", "file"].map(|name| folder.path().join(name)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Docker's `config.json` (Podman's `auth.json` has the same shape): credentials by registry.
+//! Docker's `config.json` (Podman's `auth.json` has the same shape, containers-auth.json(5)): credentials by registry,
+//! or by a part of its repositories.
 //!
 //! Invariant: keys that are not ours survive a change, and the file is never readable by others or half written.
 //! Layout: `{"auths": {"<registry>": {"auth": base64("user:password"), "identitytoken": ".."}}, "credsStore": "<helper>",
@@ -64,12 +65,22 @@ impl AuthFile {
         self
     }
 
-    /// The credential of a registry (as it is named in references): from its helper, else from the file.
-    pub fn credential(&self, registry: &str) -> Result<Option<Credential>> {
+    /// The credential for `name`, a registry (as it is named in references) or a repository of it: from the registry's
+    /// helper, else from the entry of the file whose key is the longest part of the name.
+    pub fn credential(&self, name: &str) -> Result<Option<Credential>> {
+        let registry = name.split_once('/').map_or(name, |(registry, _)| registry);
         if let Some(helper) = self.helper(registry)? {
             let found = helper.get(key_of(registry))?;
-            if found.is_some() {
+            // What the file says of a registry that has its own helper does not count.
+            if found.is_some() || self.own_helper(registry).is_some() {
                 return Ok(found);
+            }
+        }
+        for part in narrowing(name) {
+            if let Some(entry) = self.document.get("auths").and_then(|auths| auths.get(part))
+                && let Some(credential) = self.parse_entry(part, entry)?
+            {
+                return Ok(Some(credential));
             }
         }
         for (_, entry) in self.entries(registry) {
@@ -107,23 +118,27 @@ impl AuthFile {
         })
     }
 
-    /// Forgets the credential of a registry; returns whether the file had named it.
+    /// Forgets the credential of a registry; returns whether the file had named it, or its helper kept it.
     pub fn erase(&mut self, registry: &str) -> Result<bool> {
         let registry = registry_name(registry)?;
-        let known = self.entries(&registry).next().is_some();
-        if let Some(helper) = self.helper(&registry)?
-            && helper.get(key_of(&registry))?.is_some()
-        {
-            helper.erase(key_of(&registry))?;
-        }
-        if known {
+        let is_named = self.entries(&registry).next().is_some();
+        let was_kept = match self.helper(&registry)? {
+            Some(helper) => helper.erase_if_kept(key_of(&registry))?,
+            None => false,
+        };
+        if is_named {
             self.change(|document| {
                 if let Some(auths) = document.get_mut("auths").and_then(Value::as_object_mut) {
                     auths.retain(|key, _| !names(key, &registry));
                 }
             })?;
         }
-        Ok(known)
+        Ok(is_named || was_kept)
+    }
+
+    /// Where helpers are looked up, if not on the process's own PATH.
+    pub(crate) fn helper_path(&self) -> Option<&OsString> {
+        self.helper_path.as_ref()
     }
 
     fn auths(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -135,13 +150,17 @@ impl AuthFile {
     }
 
     fn helper(&self, registry: &str) -> Result<Option<Helper<'_>>> {
+        let of_all =
+            || self.document.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = self.own_helper(registry).or_else(of_all);
+        name.map(|name| Helper::new(name, self.helper_path())).transpose()
+    }
+
+    /// The helper that `credHelpers` has for one registry.
+    fn own_helper(&self, registry: &str) -> Option<&str> {
         let own = self.document.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
         let own = own.filter(|(key, _)| names(key, registry)).map(|(_, name)| name).next();
-        let name = own.or_else(|| self.document.get("credsStore")).and_then(Value::as_str);
-        match name {
-            None | Some("") => Ok(None),
-            Some(name) => Helper::new(name, self.helper_path.as_ref()).map(Some),
-        }
+        own.and_then(Value::as_str).filter(|name| !name.is_empty())
     }
 
     fn parse_entry(&self, registry: &str, entry: &Value) -> Result<Option<Credential>> {
@@ -223,6 +242,11 @@ fn file_entry(credential: &Credential) -> Value {
     }
 }
 
+/// `host/team/app`, `host/team`: the parts of a name that are narrower than its registry, the longest first.
+fn narrowing(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |part| Some(part.rsplit_once('/')?.0)).filter(|part| part.contains('/'))
+}
+
 /// The key under which Docker keeps a registry's credential.
 fn key_of(registry: &str) -> &str {
     if registry == "docker.io" { DOCKER_HUB_KEY } else { registry }
@@ -275,6 +299,31 @@ mod tests {
             assert_eq!(get(none), None, "{none}");
         }
         assert!(!format!("{file:?} {:?}", get("docker.io")).contains("a:b"));
+    }
+
+    #[test]
+    fn a_part_of_a_registry_has_its_own_credential() {
+        let auth = |user: &str| STANDARD.encode(format!("{user}:pw"));
+        let (_folder, file) = file(&format!(
+            r#"{{"auths": {{"a.example/team/app": {{"auth": "{}"}}, "a.example/team": {{"auth": "{}"}},
+                "https://a.example/v1/": {{"auth": "{}"}}, "docker.io/library": {{"auth": "{}"}}}}}}"#,
+            auth("app"),
+            auth("team"),
+            auth("all"),
+            auth("library"),
+        ));
+        for (name, user) in [
+            ("a.example/team/app", Some("app")),
+            ("a.example/team/app/sub", Some("app")),
+            ("a.example/team/apple", Some("team")),
+            ("a.example/teams", Some("all")),
+            ("a.example", Some("all")),
+            ("docker.io/library/app", Some("library")),
+            ("docker.io/other/app", None),
+            ("b.example/team/app", None),
+        ] {
+            assert_eq!(file.credential(name).unwrap(), user.map(|user| basic(user, "pw")), "{name}");
+        }
     }
 
     #[test]

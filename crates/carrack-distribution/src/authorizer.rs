@@ -1,6 +1,6 @@
 //! What is known of each registry's authorization: its challenge, the user's credential, tokens by scope.
 //!
-//! Invariant: everything here is kept by [`Origin`], and a credential reaches a token server of another origin
+//! Invariant: everything here is kept by [`Origin`] and by what its credential is for, and a credential reaches a token server of another origin
 //! only under the rule of [`TokenRealms`].
 
 use std::collections::HashMap;
@@ -17,8 +17,7 @@ use crate::origin::{Origin, Registry, follow, is_loopback};
 use crate::response::Response;
 use crate::session::{Scope, Session};
 use crate::token::{Bearer, Token};
-use crate::transport::Transport;
-use crate::{AuthFile, Credential, Error, Result, Secret, TokenRealms};
+use crate::{Credential, Error, Keychain, Result, Secret, TokenRealms};
 
 /// How a registry wants to be asked.
 #[derive(Clone)]
@@ -33,11 +32,14 @@ struct Known {
     credential: Option<Credential>,
 }
 
-/// The token of one origin and scope. The lock is held while it is fetched, so that parallel requests ask once.
+/// An origin, and the name by which its credential is looked up.
+type Place = (Origin, String);
+
+/// The token of one place and scope. The lock is held while it is fetched, so that parallel requests ask once.
 type Slot = Arc<Mutex<Option<Token>>>;
 
 enum Credentials {
-    File(AuthFile),
+    Kept(Keychain),
     Given(Credential),
 }
 
@@ -45,14 +47,14 @@ enum Credentials {
 pub(crate) struct Authorizer {
     credentials: Credentials,
     token_realms: TokenRealms,
-    known: Mutex<HashMap<Origin, Known>>,
-    tokens: Mutex<HashMap<(Origin, Scope), Slot>>,
+    known: Mutex<HashMap<Place, Known>>,
+    tokens: Mutex<HashMap<(Place, Scope), Slot>>,
 }
 
 impl Authorizer {
     /// An authorizer that looks credentials up.
-    pub(crate) fn from_file(file: AuthFile, token_realms: TokenRealms) -> Self {
-        Self::new(Credentials::File(file), token_realms)
+    pub(crate) fn from_keychain(keychain: Keychain, token_realms: TokenRealms) -> Self {
+        Self::new(Credentials::Kept(keychain), token_realms)
     }
 
     /// An authorizer that tries out one credential: a login.
@@ -66,9 +68,7 @@ impl Authorizer {
 
     /// The `Authorization` for a request to the session's registry, as far as its challenge is known.
     pub(crate) fn header(&self, session: &Session<'_>) -> Result<Option<HeaderValue>> {
-        let origin = &session.registry.origin;
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(origin).cloned();
-        match known {
+        match self.known(session) {
             Some(Known { method: Method::Basic, credential: Some(Credential::Basic { user, password }) }) => {
                 basic(&user, &password).map(Some)
             }
@@ -101,7 +101,7 @@ impl Authorizer {
             Some(Offer::Basic) => Method::Basic,
             None => return Ok(false),
         };
-        let credential = self.credential(&session.registry)?;
+        let credential = self.credential(session)?;
         let hopeful = match &method {
             Method::Basic => sent.is_none() && matches!(credential, Some(Credential::Basic { .. })),
             Method::Bearer(bearer) => {
@@ -118,31 +118,33 @@ impl Authorizer {
             }
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(session.registry.origin.clone(), Known { method, credential });
+        known.insert(place(session), Known { method, credential });
         Ok(hopeful)
     }
 
     /// An identity token for the given credential; `None` where the registry issues none.
     pub(crate) fn identity_token(
         &self,
-        transport: &Transport,
-        registry: &Registry,
+        session: &Session<'_>,
         credential: &Credential,
     ) -> Result<Option<Secret>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&registry.origin).cloned();
-        let Some(Known { method: Method::Bearer(bearer), .. }) = known else { return Ok(None) };
-        Ok(bearer.fetch(transport, &Scope::none(), Some(credential), true)?.identity)
+        let Some(Known { method: Method::Bearer(bearer), .. }) = self.known(session) else { return Ok(None) };
+        Ok(bearer.fetch(session.transport, &session.scope, Some(credential), true)?.identity)
+    }
+
+    fn known(&self, session: &Session<'_>) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&place(session)).cloned()
     }
 
     fn slot(&self, session: &Session<'_>) -> Slot {
-        let key = (session.registry.origin.clone(), session.scope.clone());
+        let key = (place(session), session.scope.clone());
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone()
     }
 
-    fn credential(&self, registry: &Registry) -> Result<Option<Credential>> {
+    fn credential(&self, session: &Session<'_>) -> Result<Option<Credential>> {
         match &self.credentials {
             Credentials::Given(credential) => Ok(Some(credential.clone())),
-            Credentials::File(file) => file.credential(&registry.name),
+            Credentials::Kept(keychain) => keychain.credential(&session.credentials_of),
         }
     }
 
@@ -166,6 +168,10 @@ impl Authorizer {
         );
         Err(Error::Refused { reason })
     }
+}
+
+fn place(session: &Session<'_>) -> Place {
+    (session.registry.origin.clone(), session.credentials_of.clone())
 }
 
 enum Offer {
@@ -199,11 +205,12 @@ pub(crate) fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::AuthFile;
 
     #[test]
     fn the_rule_of_foreign_token_servers() {
         let refused = |realms: &TokenRealms, scheme: &str, name: &str, realm: &str| {
-            let authorizer = Authorizer::from_file(AuthFile::none(), realms.clone());
+            let authorizer = Authorizer::from_keychain(AuthFile::none().into(), realms.clone());
             let registry = Registry::new(name, scheme).unwrap();
             authorizer.check_realm(&registry, &realm.parse().unwrap()).is_err()
         };

@@ -27,11 +27,13 @@ impl Client {
     /// A registry may have no catalogue, or show it to few: that is [`Class::NotFound`](crate::Class::NotFound),
     /// `Unauthorized` or `Denied`.
     pub fn catalog(&self, registry: &str, take: &mut dyn FnMut(String) -> bool) -> Result<()> {
+        let credentials_of = registry.to_owned();
         let registry = self.transport.registry(registry)?;
         let session = Session {
             transport: &self.transport,
             authorizer: &self.authorizer,
             registry,
+            credentials_of,
             scope: Scope::catalog(),
         };
         let mut next = Some(session.registry.url("_catalog?n=1000")?);

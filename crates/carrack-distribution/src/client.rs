@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::authorizer::Authorizer;
 use crate::session::{Scope, Session};
 use crate::transport::Transport;
-use crate::{AuthFile, Identity, Result, RetryPolicy};
+use crate::{Identity, Keychain, Result, RetryPolicy};
 use carrack_oci::Repository;
 
 /// Which registries may be reached by plain HTTP, when they do not answer to TLS.
@@ -93,7 +93,7 @@ pub struct ClientOptions {
     /// Sent with each request.
     pub user_agent: String,
     /// Where credentials come from.
-    pub auth: AuthFile,
+    pub auth: Keychain,
     /// Which registries may be reached without TLS.
     pub plain_http: PlainHttp,
     /// Which foreign token servers get credentials.
@@ -114,10 +114,10 @@ pub struct ClientOptions {
 
 impl ClientOptions {
     /// The safe defaults: TLS verified, plain HTTP on loopback only, five attempts.
-    pub fn new(user_agent: &str, auth: AuthFile) -> Self {
+    pub fn new(user_agent: &str, auth: impl Into<Keychain>) -> Self {
         Self {
             user_agent: user_agent.to_owned(),
-            auth,
+            auth: auth.into(),
             plain_http: PlainHttp::Loopback,
             token_realms: TokenRealms::Https,
             skip_tls_verify: false,
@@ -140,13 +140,20 @@ pub struct Client {
 impl Client {
     /// Sets a client up; nothing is sent, and the system's certificates are read at the first use of TLS.
     pub fn new(options: ClientOptions) -> Result<Self> {
-        let authorizer = Authorizer::from_file(options.auth.clone(), options.token_realms.clone());
+        let authorizer = Authorizer::from_keychain(options.auth.clone(), options.token_realms.clone());
         let retry = options.retry.clone();
         Ok(Self { transport: Transport::new(options)?, authorizer, retry })
     }
 
     pub(crate) fn session(&self, repository: &Repository, scope: Scope) -> Result<Session<'_>> {
         let registry = self.transport.registry(repository.registry())?;
-        Ok(Session { transport: &self.transport, authorizer: &self.authorizer, registry, scope })
+        let credentials_of = repository.to_string();
+        Ok(Session {
+            transport: &self.transport,
+            authorizer: &self.authorizer,
+            registry,
+            credentials_of,
+            scope,
+        })
     }
 }

@@ -38,7 +38,14 @@
 //! middle of a pull is followed by the next place: what is fetched has a digest, so it does not matter whose
 //! it is. A push goes to the name as it is: mirrors and `location` are for readers. `CONTAINERS_REGISTRIES_CONF`
 //! names the only file, without drop-ins. Version 1 is refused. Unknown keys are
-//! passed over; `credential-helpers` is one of them, since Docker's file names the helpers.
+//! passed over.
+//!
+//! **Where credentials are.** One auth file, Docker's unless the user names another, and the helpers of
+//! `credential-helpers` of registries.conf in their order ([`Keychain`](crate::Keychain)). In the file, `credHelpers`
+//! (one registry) wins over all entries, as containers-auth.json(5) has it; an entry with a path is for the repositories
+//! below it, the longest first; `credsStore`, Docker's own, is asked before the entries, which still count where it has
+//! nothing. A helper of registries.conf knows Docker Hub as `docker.io`, as podman asks it; one of the auth file by
+//! Docker's URL.
 //!
 //! **`insecure`** allows plain HTTP, and certificates that are not trusted, of that registry's own host and port: not of
 //! a token server or a redirect's target elsewhere. `--tls-verify=false` is the user's word for the command, and

@@ -17,6 +17,15 @@ const MAX_ANSWER_BYTES: u64 = 64 << 10;
 const TOKEN_USER: &str = "<token>";
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
+/// What [`is_plain_name`] asks for.
+pub(crate) const PLAIN_NAME: &str = "1 to 64 letters, digits, - _ and .";
+
+/// Whether `name` can only be a program on the search path.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
 /// One helper program.
 pub(crate) struct Helper<'a> {
     program: String,
@@ -36,9 +45,8 @@ impl<'a> Helper<'a> {
     /// The helper `name`; `search_path` stands for the process's own PATH.
     pub(crate) fn new(name: &str, search_path: Option<&'a OsString>) -> Result<Self> {
         let program = format!("docker-credential-{name}");
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            let reason = "the name of a helper has letters, digits, - _ and . only".to_owned();
+        if !is_plain_name(name) {
+            let reason = format!("the name of a helper is {PLAIN_NAME}");
             return Err(Error::Helper { program: printable(&program), reason });
         }
         Ok(Self { program, search_path })
@@ -69,9 +77,12 @@ impl<'a> Helper<'a> {
         self.run("store", &input).map(drop)
     }
 
-    /// Forgets what is kept for `server`.
-    pub(crate) fn erase(&self, server: &str) -> Result<()> {
-        self.run("erase", server.as_bytes()).map(drop)
+    /// Forgets what is kept for `server`; returns whether anything was.
+    pub(crate) fn erase_if_kept(&self, server: &str) -> Result<bool> {
+        if self.run("get", server.as_bytes())?.is_none() {
+            return Ok(false);
+        }
+        self.run("erase", server.as_bytes()).map(|_| true)
     }
 
     /// Runs one verb. `None`: the helper has nothing for this server.

@@ -16,10 +16,15 @@ impl Client {
         let credential = Credential::Basic { user: user.to_owned(), password: password.clone() };
         let authorizer = Authorizer::with(credential.clone(), self.transport.options.token_realms.clone());
         let registry = self.transport.registry(&name)?;
-        let session =
-            Session { transport: &self.transport, authorizer: &authorizer, registry, scope: Scope::none() };
+        let session = Session {
+            transport: &self.transport,
+            authorizer: &authorizer,
+            registry,
+            credentials_of: name,
+            scope: Scope::none(),
+        };
         self.retrying(|| session.send(&session.request(Method::GET, "")?)?.expect(&[200]).map(drop))?;
-        let identity = authorizer.identity_token(&self.transport, &session.registry, &credential)?;
+        let identity = authorizer.identity_token(&session, &credential)?;
         Ok(identity.map_or(credential, Credential::IdentityToken))
     }
 }

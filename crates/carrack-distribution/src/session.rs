@@ -55,6 +55,8 @@ pub(crate) struct Session<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) authorizer: &'a Authorizer,
     pub(crate) registry: Registry,
+    /// By which credentials are looked up: the registry's name, or that of a repository of it.
+    pub(crate) credentials_of: String,
     pub(crate) scope: Scope,
 }
 

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use carrack_container::{ContainerId, MountPoint};
+use carrack_container::{ContainerId, ContainerName, MountPoint, VolumeName};
 use carrack_image::{Image, ImageRecord, Layer};
 use carrack_oci::{ChainId, Digest};
-use carrack_snapshot::{SnapshotKey, SnapshotName};
+use carrack_snapshot::{Driver, SnapshotKey, SnapshotName};
 
 use crate::leftovers::Leftovers;
 use crate::{Engine, Result};
@@ -56,6 +56,8 @@ pub struct Problem {
 pub(crate) enum Damage {
     /// A file that nothing can be made of.
     Stray(PathBuf),
+    /// The same, where users put files of their own.
+    Foreign(PathBuf),
     Blob(Digest),
     /// A record that cannot be read.
     Record(PathBuf),
@@ -67,8 +69,17 @@ pub(crate) enum Damage {
     Stack(Box<ImageRecord>),
     Snapshot(carrack_snapshot::Problem),
     Container(ContainerId),
+    /// The container is whole, but not to be found by its name.
+    Name(ContainerId, ContainerName),
+    /// Its content is there, as far as there ever was one.
+    Volume(VolumeName),
     /// Of which only the user can say what it held.
-    Volume(String),
+    LostVolume(String),
+    /// A lease that cannot be read.
+    Lease(PathBuf),
+    Events,
+    /// In the store of another driver than the one in use.
+    Elsewhere(Driver, Box<Damage>),
 }
 
 impl Damage {
@@ -79,9 +90,11 @@ impl Damage {
                 Some(reference) => format!("pull it again: carrack pull {}", reference.familiar()),
                 None => format!("remove it: carrack rmi {}", record.id().short()),
             },
-            Self::Volume(name) => {
-                format!("remove it: carrack volume rm {name}, or make it: carrack volume create {name}")
+            Self::LostVolume(name) => format!("make it anew: carrack volume create {name}"),
+            Self::Foreign(path) => {
+                format!("move {} away, or run carrack system check --repair --force", path.display())
             }
+            Self::Elsewhere(_, damage) => damage.remedy(),
             Self::Container(id) => format!("remove the container: carrack rm --force {}", id.short()),
             _ => "run carrack system check --repair".to_owned(),
         }
@@ -116,6 +129,8 @@ impl Engine {
         }
         self.examine_containers(&mut report)?;
         self.examine_volumes(&mut report)?;
+        self.examine_other_drivers(depth, &mut report)?;
+        self.examine_run_state(&mut report)?;
         Ok(report)
     }
 
@@ -133,7 +148,7 @@ impl Engine {
         Ok(())
     }
 
-    fn examine_snapshots(&self, report: &mut CheckReport) -> Result<()> {
+    pub(crate) fn examine_snapshots(&self, report: &mut CheckReport) -> Result<()> {
         for problem in self.snapshots.check()? {
             let object = match &problem.snapshot {
                 Some(SnapshotName::Committed(id)) => format!("snapshot {id}"),
@@ -206,7 +221,7 @@ impl Engine {
     }
 
     /// Compares the snapshots of an image with its layers; those that `compared` has were compared already.
-    fn compare_layers(
+    pub(crate) fn compare_layers(
         &self,
         record: &ImageRecord,
         compared: &mut BTreeSet<ChainId>,
@@ -214,7 +229,8 @@ impl Engine {
     ) -> Result<()> {
         let image = Image::load(&self.content, &record.manifest)?;
         for layer in image.layers() {
-            if !compared.insert(layer.chain_id.clone()) {
+            // Another driver may have made it; this one makes it when it is needed.
+            if !compared.insert(layer.chain_id.clone()) || !self.snapshots.contains(&layer.chain_id)? {
                 continue;
             }
             let mut tar = self.open_layer_tar(&layer.descriptor.digest, layer.diff_id)?;
@@ -235,9 +251,12 @@ impl Engine {
         let names = self.volumes.names()?;
         let _held = if names.is_empty() { None } else { Some(self.volumes.hold()?) };
         report.volumes = names.len();
+        for path in self.volumes.strays()? {
+            report.add(format!("file {}", path.display()), "it is no volume", Damage::Foreign(path));
+        }
         for name in &names {
-            if let Err(error) = self.volumes.get(name) {
-                report.add(format!("volume {name}"), error, Damage::Volume(name.to_string()));
+            if let Some(reason) = self.volumes.damage(name)? {
+                report.add(format!("volume {name}"), reason, Damage::Volume(name.clone()));
             }
         }
         for container in self.containers.list()? {
@@ -247,7 +266,7 @@ impl Engine {
             for name in missing {
                 let object = format!("container {}", container.record.name);
                 let reason = format!("its volume {name} is not in the store");
-                report.add(object, reason, Damage::Volume(name.to_owned()));
+                report.add(object, reason, Damage::LostVolume(name.to_owned()));
             }
         }
         Ok(())
@@ -259,13 +278,28 @@ impl Engine {
         for (id, error) in scan.damaged {
             report.add(format!("container {}", id.short()), error, Damage::Container(id));
         }
+        for (id, name) in scan.unlinked {
+            let reason = format!("the link of its name ({name}) is damaged");
+            report.add(format!("container {}", id.short()), reason, Damage::Name(id, name));
+        }
+        for path in scan.strays {
+            report.add(
+                format!("file {}", path.display()),
+                "it is no name of a container",
+                Damage::Stray(path),
+            );
+        }
         report.snapshots = self.snapshots.list().map_or(0, |snapshots| snapshots.len());
+        let others = self.other_snapshots()?;
+        let stores = self.with_own(&others);
         for container in scan.containers {
             let record = container.record;
             // One that has been removed meanwhile has no snapshot any more, and that is no damage.
             let name = SnapshotName::Key(SnapshotKey::new(&record.snapshot)?);
-            let paths = self.snapshots.paths(&name);
-            let is_there = !paths.is_empty() && paths.iter().all(|path| path.exists());
+            let is_there = stores.iter().any(|store| {
+                let paths = store.paths(&name);
+                !paths.is_empty() && paths.iter().all(|path| path.exists())
+            });
             if !is_there && self.containers.get(&record.id).is_ok() {
                 let object = format!("container {}", record.name);
                 report.add(object, "its snapshot is not in the store", Damage::Container(record.id));
@@ -284,7 +318,7 @@ pub(crate) fn container_of(snapshot: &SnapshotName) -> Option<ContainerId> {
 }
 
 impl CheckReport {
-    fn add(&mut self, object: String, reason: impl ToString, damage: Damage) {
+    pub(crate) fn add(&mut self, object: String, reason: impl ToString, damage: Damage) {
         self.problems.push(Problem { object, reason: reason.to_string(), damage });
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use carrack_container::{ContainerStore, VolumeStore};
 use carrack_content::ContentStore;
-use carrack_distribution::{AuthFile, Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
+use carrack_distribution::{Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
 use carrack_image::{ImageStore, LayerOrigins, ListStore};
 use carrack_snapshot::{Choice, Snapshots};
 use carrack_sys::lock::Lock;
@@ -115,7 +115,7 @@ impl Engine {
             plain_http: PlainHttp::Hosts(registries.insecure.clone()),
             extra_ca_files: registries.certificate_authorities.clone(),
             proxies: Proxies { http: proxies.http, https: proxies.https, no_proxy: proxies.no_proxy },
-            ..ClientOptions::new(user_agent, AuthFile::load(&self.environment.auth_file)?)
+            ..ClientOptions::new(user_agent, self.keychain()?)
         })
     }
 }

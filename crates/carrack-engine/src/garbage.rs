@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use carrack_image::{Image, ListSource, reachable_blobs};
+use carrack_image::{Image, LayerOrigin, ListSource, reachable_blobs};
 use carrack_oci::{ChainId, Digest};
 use carrack_snapshot::{Kept, KeyError, Snapshots};
 use carrack_sys::lock::Lock;
@@ -22,6 +22,11 @@ pub(crate) struct Marked {
 }
 
 impl Marked {
+    /// Whether the layer is kept, as it came or as its tar.
+    pub(crate) fn names(&self, origin: &LayerOrigin) -> bool {
+        self.blobs.contains(&origin.digest) || self.blobs.contains(&origin.diff_id.0)
+    }
+
     fn add_layers(&mut self, image: &Image) {
         // The tar of a layer, where the store keeps it: a blob by its diff ID.
         self.blobs.extend(image.config.rootfs.diff_ids.iter().map(|diff_id| diff_id.0.clone()));
@@ -60,8 +65,7 @@ impl Engine {
                 collected.bytes += size_bytes;
             }
         }
-        let is_named = |digest: &Digest| marked.blobs.contains(digest);
-        self.origins.retain(|origin| is_named(&origin.digest) || is_named(&origin.diff_id.0))?;
+        self.origins.retain(|origin| marked.names(origin))?;
         self.clear_leftovers()?;
         self.content.clear_ingests()?;
         Ok(collected)

@@ -13,7 +13,8 @@ use carrack_sys::{IoContext, atomic, tree};
 use crate::{Engine, Result};
 
 /// Folders of records below the root, in which a crash may leave a temporary file.
-const RECORD_FOLDERS: [&str; 6] = ["", "images", "images/log", "build-cache", "layer-origins", "manifests"];
+const RECORD_FOLDERS: [&str; 7] =
+    ["", "images", "images/log", "build-cache", "layer-origins", "manifests", "snapshots/kept"];
 
 /// What the next collection takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,9 @@ impl Engine {
         paths.extend(self.containers.scan()?.leftovers);
         paths.extend(self.volumes.leftovers()?);
         paths.extend(self.content.ingests()?);
+        paths.extend(self.origins.unwanted(|origin| marked.names(origin))?);
+        paths.extend(self.abandoned_leases()?.into_iter().map(|(path, _)| path));
+        paths.extend(self.abandoned_ranges()?.into_iter().map(|(_, path)| path));
         let others = self.other_snapshots()?;
         for store in self.with_own(&others) {
             paths.extend(store.staged()?);
@@ -74,15 +78,17 @@ impl Engine {
             let _alone = self.volumes.alone()?;
             self.volumes.leftovers()?.iter().try_for_each(|path| tree::remove_tree(path))?;
         }
-        Ok(self.containers.sweep()?)
+        self.containers.sweep()?;
+        self.clear_run_state()
     }
 
-    /// What a crash leaves of a record that was being written.
+    /// What a crash leaves of a record that was being written, and marks of what was never made.
     fn temporary_files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for folder in RECORD_FOLDERS.map(|name| self.environment.paths.root.join(name)) {
             files.extend(temporary_files_in(&folder)?);
         }
+        files.extend(self.void_marks()?);
         Ok(files)
     }
 }

@@ -1,6 +1,6 @@
 //! Login and logout: credentials are tried before they are kept.
 
-use carrack_distribution::{AuthFile, Class, Secret};
+use carrack_distribution::{Class, Secret};
 
 use crate::error::OperationContext;
 use crate::{Engine, Error, Result};
@@ -15,13 +15,11 @@ impl Engine {
             if is_wrong { Error::refused(error.to_string(), hint) } else { error.into() }
         });
         let credential = credential.operation("log in to", registry)?;
-        let mut file = AuthFile::load(&self.environment.auth_file)?;
-        file.store(registry, &credential).operation("keep the credentials of", registry)
+        self.keychain()?.store(registry, &credential).operation("keep the credentials of", registry)
     }
 
     /// Forgets the credentials of a registry; tells whether there were any.
     pub fn logout(&self, registry: &str) -> Result<bool> {
-        let mut file = AuthFile::load(&self.environment.auth_file)?;
-        file.erase(registry).operation("log out of", registry)
+        self.keychain()?.erase(registry).operation("log out of", registry)
     }
 }

@@ -17,9 +17,9 @@ use carrack_container::{
     ProcessId, Program, UserMode,
 };
 use carrack_runtime::owners::{Mappings, mapping};
-use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, tree};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use crate::{Engine, Error, Result, sandbox};
@@ -203,16 +203,52 @@ impl Engine {
         }
     }
 
+    fn ranges_folder(&self) -> PathBuf {
+        self.environment.paths.runroot.join("user-ranges")
+    }
+
+    /// The files of all leases of ranges, by their container.
+    fn ranges(&self) -> Result<Vec<(ContainerId, PathBuf)>> {
+        let folder = self.ranges_folder();
+        let mut ranges = Vec::new();
+        for entry in fs::read_dir(&folder).during("list", &folder)? {
+            let path = entry.during("list", &folder)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            ranges.extend(name.parse().ok().map(|holder| (holder, path.clone())));
+        }
+        Ok(ranges)
+    }
+
+    /// The leases of containers that are gone, and those that cannot be read, which are as good as none.
+    pub(crate) fn abandoned_ranges(&self) -> Result<Vec<(ContainerId, PathBuf)>> {
+        if !self.ranges_folder().exists() {
+            return Ok(Vec::new());
+        }
+        let mut ranges = self.ranges()?;
+        ranges.retain(|(holder, path)| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            parse_lease(&text).is_none() || !self.is_container_there(holder)
+        });
+        Ok(ranges)
+    }
+
+    /// Gives back the range of a container that is gone, if it had one.
+    pub(crate) fn release_users(&self, id: &ContainerId) -> Result<()> {
+        let path = self.ranges_folder().join(id.as_str());
+        if !path.exists() {
+            return Ok(());
+        }
+        let _lock = Lock::exclusive(&self.ranges_folder().join("lock"))?;
+        Ok(tree::remove_tree(&path)?)
+    }
+
     /// The first id of a range that is the container's as long as it exists.
     fn lease_users(&self, id: &ContainerId, size: u32) -> Result<u32> {
-        let folder = self.environment.paths.runroot.join("user-ranges");
+        let folder = self.ranges_folder();
         atomic::create_private_dir(&folder)?;
         let _lock = Lock::exclusive(&folder.join("lock"))?;
         let mut taken = Vec::new();
-        for entry in fs::read_dir(&folder).during("list", &folder)? {
-            let path = entry.during("list", &folder)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Ok(holder) = name.parse::<ContainerId>() else { continue };
+        for (holder, path) in self.ranges()? {
             let text = atomic::read(&path)?.unwrap_or_default();
             let range = parse_lease(&String::from_utf8_lossy(&text));
             match range {

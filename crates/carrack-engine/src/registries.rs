@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use carrack_distribution::{
-    Class, Client, ClientOptions, Endpoint, Fetched, HostCertificates, Names, OneRegistry, PlainHttp,
-    RegistriesConf, RegistryFiles, RetryPolicy,
+    AuthFile, Class, Client, ClientOptions, Endpoint, Fetched, HostCertificates, Keychain, Names,
+    OneRegistry, PlainHttp, RegistriesConf, RegistryFiles, RetryPolicy,
 };
 use carrack_image::ShortNames;
 use carrack_oci::Reference;
@@ -147,6 +147,12 @@ fn attempt<'a, T>(places: impl Iterator<Item = (usize, &'a Place)>, get: Get<'_,
 }
 
 impl Engine {
+    /// The user's credentials: the auth file, and the helpers that registries.conf names.
+    pub(crate) fn keychain(&self) -> Result<Keychain> {
+        let file = AuthFile::load(&self.environment.auth_file)?;
+        Ok(Keychain::new(file, self.registries.conf()?.credential_sources()))
+    }
+
     /// What an image's name may stand for when it is pulled.
     pub(crate) fn image_names(&self, text: &str) -> Result<Names> {
         Ok(self.registries.conf()?.names(text)??)

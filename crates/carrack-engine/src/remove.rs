@@ -97,6 +97,7 @@ impl Engine {
     /// Deletes everything of a container of which nothing is left in the kernel.
     pub(crate) fn delete_locked(&self, locked: Locked<'_>, record: &ContainerRecord) -> Result<()> {
         locked.delete()?;
+        self.release_users(&record.id)?;
         self.container_event(record, "destroy", &[]);
         self.discard_snapshot(&SnapshotKey::new(&record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.

@@ -24,22 +24,22 @@ pub struct Repaired {
 }
 
 impl Engine {
-    /// Waits for all operations, then checks and repairs. Damaged containers are removed with `force` only: they may
-    /// hold the only copy of something.
+    /// Waits for all operations, then checks and repairs. Damaged containers, and files among volumes, are removed with
+    /// `force` only: they may hold the only copy of something.
     pub fn repair(&self, depth: CheckDepth, force: bool) -> Result<Repaired> {
         let alone = Lock::exclusive(&self.operations_lock())?;
         let mut repaired = Vec::new();
         let mut report = self.examine(depth)?;
         for _ in 0..MAX_ROUNDS {
-            let before = repaired.len();
-            for problem in &report.problems {
-                if self.repair_one(problem, force)? {
-                    repaired.push(problem.clone());
-                }
+            let mut done = self.repair_all(&report.problems, false)?;
+            // A container may be whole again when what it stands on is.
+            if done.is_empty() && force {
+                done = self.repair_all(&report.problems, true)?;
             }
-            if repaired.len() == before {
+            if done.is_empty() {
                 break;
             }
+            repaired.extend(done);
             // Bytes that were read once need not be read again.
             report = self.examine(CheckDepth::Quick)?;
         }
@@ -51,10 +51,22 @@ impl Engine {
         Ok(Repaired { repaired, report })
     }
 
-    /// Whether anything was done about a problem.
-    fn repair_one(&self, problem: &Problem, force: bool) -> Result<bool> {
-        match &problem.damage {
+    /// Returns the problems that something was done about.
+    fn repair_all(&self, problems: &[Problem], force: bool) -> Result<Vec<Problem>> {
+        let mut done = Vec::new();
+        for problem in problems {
+            if self.repair_damage(&problem.damage, force)? {
+                done.push(problem.clone());
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether anything was done about damage.
+    pub(crate) fn repair_damage(&self, damage: &Damage, force: bool) -> Result<bool> {
+        match damage {
             Damage::Stray(path) => tree::remove_tree(path)?,
+            Damage::Foreign(path) if force => tree::remove_tree(path)?,
             Damage::Blob(digest) => self.content.delete(digest)?,
             Damage::Record(path) => self.images.remove_damaged(path)?,
             Damage::List(path) => self.lists.remove_damaged(path)?,
@@ -71,7 +83,17 @@ impl Engine {
                 let snapshot = carrack_snapshot::SnapshotKey::new(&format!("container-{id}"))?;
                 self.snapshots.discard(&snapshot)?;
             }
-            Damage::Container(_) | Damage::Volume(_) => return Ok(false),
+            Damage::Name(id, name) => self.containers.link_again(id, name)?,
+            Damage::Volume(name) => {
+                let _alone = self.volumes.alone()?;
+                self.volumes.restore(name)?;
+            }
+            Damage::Lease(path) => carrack_network::remove_damaged(&self.network_state(), path)?,
+            Damage::Events => self.event_log().repair()?,
+            Damage::Elsewhere(driver, damage) => {
+                return self.under(*driver)?.repair_elsewhere(damage, force);
+            }
+            Damage::Container(_) | Damage::Foreign(_) | Damage::LostVolume(_) => return Ok(false),
         }
         Ok(true)
     }
@@ -88,7 +110,7 @@ impl Engine {
     }
 
     /// Makes the missing snapshots of an image from its layers.
-    fn stack_again(&self, record: &ImageRecord) -> Result<()> {
+    pub(crate) fn stack_again(&self, record: &ImageRecord) -> Result<()> {
         let image = Image::load(&self.content, &record.manifest)?;
         let mut unpacked = Vec::new();
         for (position, layer) in image.layers().into_iter().enumerate() {

@@ -112,7 +112,7 @@ impl Engine {
         Ok(())
     }
 
-    fn steps_folder(&self) -> PathBuf {
+    pub(crate) fn steps_folder(&self) -> PathBuf {
         self.environment.paths.runroot.join("steps")
     }
 

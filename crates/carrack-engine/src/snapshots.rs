@@ -28,12 +28,17 @@ impl Engine {
         &self.driver
     }
 
+    /// The drivers but this invocation's that have made a store in the same root.
+    pub(crate) fn other_drivers(&self) -> impl Iterator<Item = Driver> {
+        let (own, root) = (self.driver.driver, self.snapshots_folder());
+        Driver::ALL.into_iter().filter(move |driver| *driver != own && driver.has_store(&root))
+    }
+
     /// The stores that other drivers have made in the same root.
     pub(crate) fn other_snapshots(&self) -> Result<Vec<Box<dyn Snapshots>>> {
         let root = self.snapshots_folder();
-        let others = Driver::ALL.into_iter().filter(|driver| *driver != self.driver.driver);
-        let stores = others.filter(|driver| driver.has_store(&root));
-        Ok(stores
+        Ok(self
+            .other_drivers()
             .map(|driver| driver.open(&root, &self.content, &self.shares_folder()))
             .collect::<Result<_, _>>()?)
     }

@@ -78,7 +78,8 @@ impl Engine {
         attach_at(&mounted, target).operation("mount snapshot", key)
     }
 
-    /// Turns an active snapshot into a committed one, and its changes into a layer; returns the chain ID.
+    /// Turns an active snapshot into a committed one, and its changes into a layer; returns the chain ID. It must not be
+    /// mounted. After a crash it is active still, or committed and kept.
     pub fn commit_snapshot(&self, key: &str) -> Result<ChainId> {
         let _operation = self.operation()?;
         let commit = || {
@@ -90,14 +91,16 @@ impl Engine {
             let summary = self.snapshots.diff(&found, &DiffOptions::default(), &mut writer)?;
             writer.commit()?;
             let id = ChainId::child(parent.as_ref(), &summary.diff_id);
-            self.snapshots.commit(&found, &id, &summary.diff_id)?;
+            // First: what is committed and not kept is garbage, and its user has nothing else left of it.
             self.keep(&id, &summary.diff_id)?;
+            self.snapshots.commit(&found, &id, &summary.diff_id)?;
             Ok::<_, Error>(id)
         };
         commit().operation("commit snapshot", key)
     }
 
-    /// Writes what a snapshot changes on its parent as an OCI layer, an uncompressed tar; returns the diff ID.
+    /// Writes what a snapshot changes on its parent as an OCI layer, an uncompressed tar; returns the diff ID. Of an
+    /// active one these are its changes so far, of a committed one the layer that it was made of.
     pub fn diff_snapshot(&self, name: &str, out: &mut dyn Write) -> Result<DiffId> {
         self.write_diff(name, out).operation("diff snapshot", name)
     }
@@ -234,6 +237,23 @@ impl Engine {
         atomic::create_private_dir(&self.kept_folder())?;
         let text = layer.to_string();
         Ok(atomic::write(&self.kept_path(id), text.as_bytes(), 0o600, Durability::Durable)?)
+    }
+
+    /// Marks of snapshots that are in no store: their commit was cut short. Needs that no operation is at work.
+    pub(crate) fn void_marks(&self) -> Result<Vec<PathBuf>> {
+        let others = self.other_snapshots()?;
+        let stores = self.with_own(&others);
+        let mut marks = Vec::new();
+        for id in self.kept_snapshots()?.keys() {
+            let mut is_there = false;
+            for store in &stores {
+                is_there |= store.contains(id)?;
+            }
+            if !is_there {
+                marks.push(self.kept_path(id));
+            }
+        }
+        Ok(marks)
     }
 
     /// The committed snapshots that users have made, with their layers.

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 
 use carrack_layer::compression::{ENCODER, Method};
 use carrack_oci::{DiffId, Digest, Repository, parse_strict};
-use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -131,20 +131,25 @@ impl LayerOrigins {
     /// Drops every origin that `is_kept` does not want, and what cannot be read.
     pub fn retain(&self, is_kept: impl Fn(&LayerOrigin) -> bool) -> Result<()> {
         let _lock = Lock::exclusive(&self.root.join("lock"))?;
-        for path in self.files()? {
-            let origin = atomic::read(&path)?.and_then(|bytes| parse(&bytes));
-            if !origin.is_some_and(|origin| is_kept(&origin)) {
-                atomic::remove_file(&path)?;
-            }
-        }
-        Ok(())
+        self.unwanted(is_kept)?.iter().try_for_each(|path| Ok(tree::remove_tree(path)?))
+    }
+
+    /// What [`retain`](Self::retain) removes.
+    pub fn unwanted(&self, is_kept: impl Fn(&LayerOrigin) -> bool) -> Result<Vec<PathBuf>> {
+        let mut unwanted = self.files()?;
+        unwanted.retain(|path| {
+            // What is no file cannot be read either.
+            let origin = atomic::read(path).ok().flatten().and_then(|bytes| parse(&bytes));
+            !origin.is_some_and(|origin| self.path(&origin.digest) == *path && is_kept(&origin))
+        });
+        Ok(unwanted)
     }
 
     /// Every origin, in no order.
     pub fn list(&self) -> Result<Vec<LayerOrigin>> {
         let mut origins = Vec::new();
         for path in self.files()? {
-            origins.extend(atomic::read(&path)?.and_then(|bytes| parse(&bytes)));
+            origins.extend(atomic::read(&path).ok().flatten().and_then(|bytes| parse(&bytes)));
         }
         Ok(origins)
     }

@@ -14,7 +14,7 @@ use carrack_sys::tree::Usage;
 use crate::bounded::{Bounded, too_large};
 use crate::path::{Meaning, checked_path};
 use crate::tar::{Entry, Reader};
-use crate::unpack::{Rules, Unpacker, unpacking};
+use crate::unpack::{LinksBelow, Made, Rules, Unpacker, unpacking};
 use crate::{OPAQUE_XATTR, Result};
 
 /// Bounds of an apply.
@@ -42,6 +42,8 @@ pub struct Applied {
     /// Folders that the layer needs and does not describe, outermost first; the empty path is the root. They were
     /// made with mode 0755, and get the metadata of the parent chain when the layer is stacked.
     pub implicit_dirs: Vec<PathBuf>,
+    /// Hardlinks to files of lower layers, which the layer cannot be seen right without.
+    pub links_below: LinksBelow,
     /// The length of all files and the number of inodes that the layer brought.
     pub usage: Usage,
     /// The layer hides all that is below it.
@@ -59,12 +61,12 @@ pub fn apply(tar: impl Read, target: &Root, options: &ApplyOptions) -> Result<Ap
         unpacker: Unpacker::new(target, Rules { is_layer: true, chown: options.owner }),
         is_opaque: false,
     };
-    let (source, is_opaque, (implicit_dirs, usage)) =
-        layer_entries(Reader::new(source).accept_sparse(), &mut layer)
-            .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
-            .map_err(|error| too_large(error, limit_bytes))?;
+    let (source, is_opaque, made) = layer_entries(Reader::new(source).accept_sparse(), &mut layer)
+        .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
+        .map_err(|error| too_large(error, limit_bytes))?;
     let (digest, size_bytes) = source.inner.finish();
-    Ok(Applied { diff_id: DiffId(digest), size_bytes, implicit_dirs, usage, is_opaque })
+    let Made { implicit_dirs, links_below, usage } = made;
+    Ok(Applied { diff_id: DiffId(digest), size_bytes, implicit_dirs, links_below, usage, is_opaque })
 }
 
 fn layer_entries<R: Read>(mut reader: Reader<R>, layer: &mut LayerTarget<'_>) -> Result<R> {

@@ -87,7 +87,15 @@ pub fn index_file(
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
     let mut reader = Reader::seekable(tar, length).accept_sparse();
     let entries = read_entries(&mut reader, &mut names)?;
+    reader.finish()?;
     names.write(out, length, entries)
+}
+
+/// Reads a tar to its end and keeps nothing: what is no archive fails where that is seen, however long it is.
+pub fn skim(tar: impl Read) -> Result<()> {
+    let mut reader = Reader::new(tar).accept_sparse();
+    while reader.next_entry()?.is_some() {}
+    reader.finish().map(drop)
 }
 
 fn scratch(folder: &Path) -> Scratch<'_> {

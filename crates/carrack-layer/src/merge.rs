@@ -236,17 +236,21 @@ impl Stack {
             return Ok(());
         }
         let target = PathBuf::from(OsStr::from_bytes(record.target()));
-        let inode = self.find(&target)?.ok_or_else(|| {
+        let found = self.find(&target)?.ok_or_else(|| {
             let reason =
                 "a hardlink leads to it, and neither its layer before the link nor a layer below has it";
             refused(&target, reason)
         })?;
+        let inode = self.tree.inode(found);
+        if self.tree.kind(inode) == Kind::Folder {
+            return Err(refused(&target, "a hardlink leads to it, and it is a folder"));
+        }
         self.links.insert(record_nid(nid)?, inode);
         Ok(())
     }
 
-    /// The file at a path; links are followed but for the last name.
-    fn find(&mut self, path: &Path) -> Result<Option<InodeId>> {
+    /// What is at a path; links are followed but for the last name.
+    fn find(&mut self, path: &Path) -> Result<Option<NodeId>> {
         let mut here = self.tree.root();
         let mut links = 0;
         let mut pending = reversed(path);
@@ -258,7 +262,7 @@ impl Stack {
             let Some(found) = self.tree.child(here, &name) else { return Ok(None) };
             match self.kind(found) {
                 Kind::Folder => here = found,
-                _ if pending.is_empty() => return Ok(Some(self.tree.inode(found))),
+                _ if pending.is_empty() => return Ok(Some(found)),
                 Kind::Symlink if links < MAX_LINKS => {
                     links += 1;
                     self.layers.read(self.tree.record(self.tree.inode(found)), &mut self.record)?;
@@ -271,7 +275,7 @@ impl Stack {
                 _ => return Ok(None),
             }
         }
-        Ok(None)
+        Ok(Some(here))
     }
 
     fn kind(&self, node: NodeId) -> Kind {

@@ -21,9 +21,11 @@ use crate::tar::{Entry, EntryKind, Reader, Segment};
 use crate::{Error, OPAQUE_XATTR, Result, xattr};
 
 mod folders;
+mod links;
 
 pub(crate) use folders::Folder;
 use folders::Folders;
+pub use links::LinksBelow;
 
 const SPECIAL_BITS: u32 = 0o7000;
 const GROUP_BIT: u32 = 0o2000;
@@ -42,14 +44,30 @@ pub(crate) struct Unpacker<'root> {
     root: &'root Root,
     folders: Folders<'root>,
     maker: Maker,
+    links_below: LinksBelow,
     usage: Usage,
+}
+
+/// What an unpacker has made.
+pub(crate) struct Made {
+    /// The folders that no entry described, outermost first.
+    pub implicit_dirs: Vec<PathBuf>,
+    pub links_below: LinksBelow,
+    /// What all entries took.
+    pub usage: Usage,
 }
 
 impl<'root> Unpacker<'root> {
     pub fn new(root: &'root Root, rules: Rules) -> Self {
         let creator = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let maker = Maker { rules, creator, umask: umask() };
-        Self { root, folders: Folders::new(root, rules.is_layer), maker, usage: Usage::default() }
+        Self {
+            root,
+            folders: Folders::new(root, rules.is_layer),
+            maker,
+            links_below: LinksBelow::default(),
+            usage: Usage::default(),
+        }
     }
 
     /// Makes what the entry describes at `path`, which is a [`checked_path`]; its data come from `reader`.
@@ -58,7 +76,7 @@ impl<'root> Unpacker<'root> {
         if entry.kind == EntryKind::Directory {
             self.folders.forget_implicit(path);
         }
-        let Self { root, folders, maker, usage } = self;
+        let Self { root, folders, maker, links_below, usage } = self;
         usage.size_bytes = usage.size_bytes.saturating_add(entry.size_bytes); // sparse files can say anything
         usage.inodes += u64::from(!matches!(entry.kind, EntryKind::Hardlink { .. }));
         let folder = folders.enter_parent(path).map_err(unpacking(path))?;
@@ -71,7 +89,7 @@ impl<'root> Unpacker<'root> {
         let made = match &entry.kind {
             EntryKind::Hardlink { target } => {
                 let target = checked_path(target)?;
-                return maker.make_hardlink(root, &place, &target);
+                return maker.make_hardlink(root, &place, &target, links_below);
             }
             EntryKind::Directory => maker.make_dir(folder, &place, entry),
             _ => maker.make_node(folder, &place, entry),
@@ -84,10 +102,10 @@ impl<'root> Unpacker<'root> {
         self.folders.enter_parent(path).map_err(unpacking(path))
     }
 
-    /// Puts back what is still to be put back; returns the folders that no entry described, outermost first, and
-    /// what all entries took.
-    pub fn finish(self) -> Result<(Vec<PathBuf>, Usage)> {
-        Ok((self.folders.finish()?, self.usage))
+    /// Puts back what is still to be put back.
+    pub fn finish(self) -> Result<Made> {
+        let Self { links_below, usage, folders, .. } = self;
+        Ok(Made { implicit_dirs: folders.finish()?, links_below, usage })
     }
 
     fn unpack_root(&mut self, entry: &Entry) -> Result<()> {
@@ -184,24 +202,49 @@ impl Maker {
         if self.rules.is_layer { place.set_xattr(OsStr::new(OPAQUE_XATTR), b"y") } else { Ok(()) }
     }
 
-    fn make_hardlink(&self, root: &Root, place: &Place<'_>, target: &Path) -> Result<()> {
-        let absent = || {
-            let reason =
-                format!("a hardlink to {}, which is not in this archive before it", target.display());
-            Error::Refused { path: place.path().to_owned(), reason }
-        };
+    fn make_hardlink(
+        &self,
+        root: &Root,
+        place: &Place<'_>,
+        target: &Path,
+        links: &mut LinksBelow,
+    ) -> Result<()> {
         let existing = match root.at(target) {
-            Err(error) if is_missing(&error) => return Err(absent()),
+            Err(error) if is_missing(&error) => return self.make_link_below(root, place, target, links),
             existing => existing?,
         };
-        let found = existing.metadata()?.ok_or_else(absent)?;
+        let Some(found) = existing.metadata()? else {
+            return self.make_link_below(root, place, target, links);
+        };
         if self.rules.is_layer && found.is_whiteout() {
-            return Err(absent());
+            return Err(absent(place, target));
+        }
+        if found.is_dir() {
+            let reason = format!("a hardlink to {}, which is a folder", target.display());
+            return Err(refused(place.path(), reason));
         }
         if place.metadata()?.is_some_and(|own| own.inode == found.inode) {
             return Ok(());
         }
         make(place, || place.create_hardlink(&existing)).map_err(unpacking(place.path()))
+    }
+
+    /// Makes what stands for a hardlink to a file of a lower layer.
+    fn make_link_below(
+        &self,
+        root: &Root,
+        place: &Place<'_>,
+        target: &Path,
+        links: &mut LinksBelow,
+    ) -> Result<()> {
+        let below = if self.rules.is_layer { links::path_below(root, target)? } else { None };
+        let below = below.ok_or_else(|| absent(place, target))?;
+        let folder = place.path().parent().unwrap_or(Path::new(""));
+        if below.parent() == Some(&root.canonical_dir(folder)?) && below.file_name() == Some(place.name()) {
+            return Err(absent(place, target));
+        }
+        make(place, || place.create_node(FileType::Socket, 0o600, 0)).map_err(unpacking(place.path()))?;
+        links.add(place, below)
     }
 
     fn make_node(&self, folder: &Folder, place: &Place<'_>, entry: &Entry) -> carrack_sys::Result<()> {
@@ -261,6 +304,13 @@ fn fill_sparse(
         copied.during("write", path).map_err(unpacking(path))?;
     }
     file.set_len(entry.size_bytes).during("set the length of", path).map_err(unpacking(path))
+}
+
+fn absent(place: &Place<'_>, target: &Path) -> Error {
+    refused(
+        place.path(),
+        format!("a hardlink to {}, which is not in this archive before it", target.display()),
+    )
 }
 
 /// Makes a name; what is there goes away first.

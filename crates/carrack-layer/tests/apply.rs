@@ -3,10 +3,11 @@
 mod support;
 
 use std::ffi::OsStr;
+use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use carrack_layer::{ApplyOptions, apply};
+use carrack_layer::{ApplyOptions, Error, IndexOptions, apply, index, index_file, skim};
 use carrack_oci::Digest;
 use rustix::process::umask;
 use support::{Raw, Tar, fixture, lines};
@@ -206,6 +207,31 @@ fn what_follows_the_end_is_hashed_and_ignored() {
     let applied = fixture.apply(&tar).unwrap();
     assert_eq!(applied.diff_id.0, Digest::of(&tar));
     assert_eq!(fixture.listing(), lines([("a", "\"\"")]));
+}
+
+#[test]
+fn what_follows_the_end_has_a_bound() {
+    let tar = Tar::default().file("a", "").end();
+    let with = |count| tar.as_slice().chain(std::io::repeat(0).take(count));
+    for read in [
+        &|count| apply(with(count), &fixture().root, &ApplyOptions::default()).map(drop) as _,
+        &|count| {
+            index(with(count), &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
+        },
+        &|count| skim(with(count)),
+        &|count| {
+            let file = tempfile::tempfile().unwrap();
+            (&file).write_all(&tar).unwrap();
+            file.set_len(tar.len() as u64 + count).unwrap();
+            index_file(&file, &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
+        },
+    ] as [&dyn Fn(u64) -> Result<(), Error>; 4]
+    {
+        read(1 << 20).unwrap();
+        // It ends there, and not with the stream.
+        let error = read(1 << 40).unwrap_err().to_string();
+        assert!(error.contains("67108864 bytes follow the archive's end"), "{error}");
+    }
 }
 
 #[test]

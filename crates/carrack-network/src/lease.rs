@@ -6,11 +6,79 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
+use carrack_sys::{IoContext, tree};
 
 use crate::{Attachment, Error, InterfaceName, Result};
+
+/// What a state folder holds, for who looks for damage.
+#[derive(Debug, Default)]
+pub struct LeaseScan {
+    /// The leases of all bridges.
+    pub leases: Vec<Attachment>,
+    /// Files that are no leases, and why.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+/// Looks at every lease of every bridge. What changes meanwhile is seen as it was or as it is.
+pub fn scan(state_dir: &Path) -> Result<LeaseScan> {
+    let mut scan = LeaseScan::default();
+    for folder in paths_in(state_dir)? {
+        if !folder.is_dir() {
+            scan.damaged.push((folder, "it is no folder of a bridge".to_owned()));
+            continue;
+        }
+        for path in paths_in(&folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if matches!(&*name, "lock" | "last") || (name.starts_with('.') && name.ends_with(".tmp")) {
+                continue;
+            }
+            match read_lease(&path)? {
+                Ok(lease) => scan.leases.extend(lease),
+                Err(reason) => scan.damaged.push((path, reason)),
+            }
+        }
+    }
+    Ok(scan)
+}
+
+/// Removes what [`scan`] has found damaged; what has become a lease meanwhile stays.
+pub fn remove_damaged(state_dir: &Path, path: &Path) -> Result<()> {
+    let bridge = path.parent().filter(|folder| folder.parent() == Some(state_dir));
+    let bridge =
+        bridge.and_then(Path::file_name).and_then(|name| InterfaceName::new(name.to_string_lossy()).ok());
+    match bridge {
+        Some(bridge) => Leases::lock(state_dir, &bridge)?.remove_damaged(path),
+        None => Ok(tree::remove_tree(path)?),
+    }
+}
+
+fn paths_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).during("list", folder)?,
+    };
+    let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// The lease in a file, `None` when it is gone, or why it is none.
+fn read_lease(path: &Path) -> Result<Result<Option<Attachment>, String>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Ok(address) = name.parse::<Ipv4Addr>() else { return Ok(Err("its name is no address".to_owned())) };
+    let bytes = match atomic::read(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    Ok(match serde_json::from_slice::<Attachment>(&bytes) {
+        Ok(lease) if lease.address != address => Err(format!("it is the lease of {}", lease.address)),
+        Ok(lease) => Ok(Some(lease)),
+        Err(error) => Err(error.to_string()),
+    })
+}
 
 /// The leases of one bridge, held alone until dropped.
 pub(crate) struct Leases {
@@ -68,6 +136,14 @@ impl Leases {
         let names = entries.during("list", &self.folder)?;
         let addresses = names.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         addresses.filter_map(|address| self.get(address).transpose()).collect()
+    }
+
+    /// Removes the file of a lease, if it still cannot be read.
+    fn remove_damaged(&self, path: &Path) -> Result<()> {
+        match read_lease(path)? {
+            Err(_) => Ok(atomic::remove_file(path)?),
+            Ok(_) => Ok(()),
+        }
     }
 
     fn path(&self, address: Ipv4Addr) -> PathBuf {

@@ -37,5 +37,6 @@ pub use attach::{Wish, attach, attach_at, detach, find, reload};
 pub use attachment::{Attachment, InterfaceName, MacAddress};
 pub use bridge::Bridge;
 pub use error::{Error, Result};
+pub use lease::{LeaseScan, remove_damaged, scan};
 pub use port::{Protocol, PublishedPort};
 pub use subnet::Subnet;

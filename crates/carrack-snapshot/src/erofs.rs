@@ -17,7 +17,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use carrack_content::ContentStore;
-use carrack_layer::{DiffOptions, DiffSummary};
+use carrack_layer::{DiffOptions, DiffSummary, Limits};
 use carrack_oci::{ChainId, DiffId};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::rooted::Root;
@@ -56,6 +56,12 @@ impl ErofsSnapshotter {
         let layers = Layers::new(root, content);
         let stacks = Stacks::new(root, shares);
         Ok(Self { folders, layers, stacks })
+    }
+
+    /// The same store with other bounds of merged images: what has more entries is stacked layer by layer.
+    #[must_use]
+    pub fn with_merge_limits(self, limits: Limits) -> Self {
+        Self { stacks: self.stacks.with_limits(limits), ..self }
     }
 
     fn make_active(&self, key: &SnapshotKey, parent: Option<&ChainId>, is_view: bool) -> Result<Mount> {

@@ -1,6 +1,6 @@
 //! What goes wrong with snapshots.
 
-use carrack_oci::ChainId;
+use carrack_oci::{ChainId, DiffId};
 
 use crate::{KeyError, SnapshotKey};
 
@@ -28,8 +28,8 @@ pub enum Error {
         /// The key that was given.
         key: SnapshotKey,
     },
-    /// A view has nothing to commit.
-    #[error("cannot commit the snapshot {key}: it is a view")]
+    /// A view has no changes to write or commit.
+    #[error("cannot take the changes of the snapshot {key}: it is a view")]
     ReadOnly {
         /// The key that was given.
         key: SnapshotKey,
@@ -41,6 +41,17 @@ pub enum Error {
         id: ChainId,
         /// One that stands on it.
         user: String,
+    },
+    /// Layers that must be merged to be seen right cannot be.
+    #[error(
+        "cannot show the snapshot {id}: its layer {layer} has hardlinks to files of other layers, and all its layers \
+         together have more entries than one index can have"
+    )]
+    Unmergeable {
+        /// The snapshot.
+        id: ChainId,
+        /// The layer with the links.
+        layer: DiffId,
     },
     /// The record of a snapshot cannot be read.
     #[error("cannot read the record of the snapshot {name}: {source}")]

@@ -107,18 +107,12 @@ impl<'root> Copier<'root> {
             }
             self.first_names.insert(metadata.inode, source.path().to_owned());
         }
-        match metadata.kind {
-            FileType::Directory => {
-                target.create_dir(0o700)?;
-                self.folders.push(source.path().to_owned());
-                return Ok(());
-            }
-            FileType::RegularFile => copy_content(source, &target)?,
-            FileType::Symlink => target.create_symlink(source.read_link()?)?,
-            FileType::Socket | FileType::Unknown => return Ok(()),
-            kind => target.create_node(kind, 0o600, metadata.device)?,
+        if metadata.is_dir() {
+            target.create_dir(0o700)?;
+            self.folders.push(source.path().to_owned());
+            return Ok(());
         }
-        copy_metadata(source, &metadata, &target)
+        copy_single(source, &metadata, &target)
     }
 
     /// Completes the folders, the innermost first.
@@ -128,6 +122,17 @@ impl<'root> Copier<'root> {
         }
         Ok(())
     }
+}
+
+/// Copies what is no folder; a socket, which no layer has, is left out.
+pub(crate) fn copy_single(source: &Place<'_>, metadata: &Metadata, target: &Place<'_>) -> Result<()> {
+    match metadata.kind {
+        FileType::RegularFile => copy_content(source, target)?,
+        FileType::Symlink => target.create_symlink(source.read_link()?)?,
+        FileType::Directory | FileType::Socket | FileType::Unknown => return Ok(()),
+        kind => target.create_node(kind, 0o600, metadata.device)?,
+    }
+    copy_metadata(source, metadata, target)
 }
 
 /// Shares the blocks of a file where the file system can, and copies them where it cannot.

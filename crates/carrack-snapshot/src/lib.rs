@@ -25,6 +25,7 @@ mod files;
 mod folders;
 mod image_mount;
 mod key;
+mod links;
 mod mount;
 mod overlay;
 mod plain;

@@ -28,7 +28,7 @@ use crate::record::Record;
 use crate::snapshotter::{Content, UnpackedFiles};
 use crate::{
     Collected, Kept, LayerUnpacker, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName,
-    Snapshots, Snapshotter, Unpacked,
+    Snapshots, Snapshotter, Unpacked, links,
 };
 
 /// A store of snapshots on a file system that overlayfs can use.
@@ -78,14 +78,32 @@ impl OverlaySnapshotter {
         }
     }
 
+    /// What a snapshot of this record stands on.
+    fn below(&self, record: &Record) -> Result<Option<Root>> {
+        if record.visible().is_empty() {
+            return Ok(None);
+        }
+        let view = Record { is_view: true, ..record.clone() };
+        Ok(Some(self.mount_of(&self.folders.root, &view).open_root()?))
+    }
+
+    /// Puts the files of lower layers that the layer has hardlinks to into it; whether there were any.
+    fn complete_links(&self, unpacked: &UnpackedFiles, record: &Record) -> Result<bool> {
+        if unpacked.applied.links_below.is_empty() {
+            return Ok(false);
+        }
+        let layer = Root::open(&unpacked.staged.files())?;
+        links::bring_up(&unpacked.applied, &layer, self.below(record)?.as_ref())?;
+        Ok(true)
+    }
+
     /// Gives the folders that the layer did not describe the metadata that they have below; whether there were any.
     fn complete_folders(&self, unpacked: &UnpackedFiles, record: &Record) -> Result<bool> {
         let implicit = &unpacked.applied.implicit_dirs;
-        if implicit.is_empty() || record.visible().is_empty() {
+        if implicit.is_empty() {
             return Ok(false);
         }
-        let view = Record { is_view: true, ..record.clone() };
-        let below = self.mount_of(&self.folders.root, &view).open_root()?;
+        let Some(below) = self.below(record)? else { return Ok(false) };
         let layer = Root::open(&unpacked.staged.files())?;
         for path in implicit {
             let target = layer.at(path)?;
@@ -112,11 +130,12 @@ impl LayerUnpacker for OverlaySnapshotter {
             return Ok(());
         }
         let mut record = self.folders.child_record(parent)?;
+        let mut is_changed = self.complete_links(&unpacked, &record)?;
         if unpacked.applied.is_opaque {
             record.visible_count = 0;
         }
         record.usage = Some(unpacked.applied.usage.into());
-        let is_changed = self.complete_folders(&unpacked, &record)?;
+        is_changed |= self.complete_folders(&unpacked, &record)?;
         record.write(&unpacked.staged.path, Durability::Volatile)?;
         match is_changed {
             true => self.folders.sync_data()?,

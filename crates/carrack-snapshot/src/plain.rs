@@ -13,7 +13,7 @@ use carrack_sys::{IoContext, tree};
 
 use crate::files::make_files_folder;
 use crate::vfs::merge;
-use crate::{Result, SnapshotKey};
+use crate::{Result, SnapshotKey, links};
 
 /// A tree that layers are put into.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl PlainTree {
         let layer = Root::open(&self.scratch)?;
         let target = Root::open(&self.target)?;
         let applied = apply(tar, &layer, &self.options)?;
+        links::bring_up(&applied, &layer, Some(&target))?;
         if applied.is_opaque {
             tree::walk(&target, |place| {
                 place.remove_all()?;

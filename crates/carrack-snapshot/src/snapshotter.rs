@@ -27,15 +27,20 @@ pub trait Snapshotter: Send + Sync {
     /// The mount of an active snapshot or a view, as `prepare` or `view` returned it.
     fn mount(&self, key: &SnapshotKey) -> Result<Mount>;
 
-    /// Writes what an active snapshot changed as an OCI layer, an uncompressed tar, to `layer`.
+    /// Writes what an active snapshot changed on its parent as an OCI layer, an uncompressed tar, to `layer`; a view is
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
     ///
-    /// Equal changes give equal bytes. No mount of it may be open.
+    /// Equal changes give equal bytes in every kind of store, and the snapshot stays as it is. It may be mounted; of what
+    /// is written to it meanwhile a part is in the layer, and a file that goes away while it is read is an error: whoever
+    /// wants one moment of a running container lets it stand still.
     fn diff(&self, key: &SnapshotKey, options: &DiffOptions, layer: &mut dyn Write) -> Result<DiffSummary>;
 
-    /// Makes an active snapshot a committed one, durable when this returns; its key is free again.
+    /// Makes an active snapshot the committed one `id`, durable when this returns; its key is free again.
     ///
-    /// `layer` is the diff ID of [`Snapshotter::diff`], whose tar is in the content store by now. No mount of it may
-    /// be open. When `id` exists already, the active one is discarded: equal ids mean equal content.
+    /// `layer` is the diff ID that [`Snapshotter::diff`] gave for this very state, and `id` the chain ID of that layer on
+    /// the parent. A store of tars makes the committed snapshot of the layer's tar, which is in the content store by
+    /// now, others of the files as they are: so no mount of it may be open, and nothing has been written since the
+    /// diff. When `id` exists already, the active one is discarded: equal ids mean equal content.
     fn commit(&self, key: &SnapshotKey, id: &ChainId, layer: &DiffId) -> Result<()>;
 
     /// Removes an active snapshot or a view; one that does not exist is removed already. An open mount of it keeps

@@ -40,6 +40,8 @@ pub const CHECKS: &[Check] = &[
     ("changes are written as the same bytes by all kinds of stores", equal_diffs),
     ("other content of the same length and time is a change", change_without_trace),
     ("names of one file, attributes and times are kept", file_metadata),
+    ("a hardlink to a file of a lower layer is that file, with all its names", links_to_lower_files),
+    ("a hardlink that leads to no file below is refused", links_that_lead_nowhere),
     ("snapshots come and go in several threads at once", concurrency),
     ("a collection spares what is kept, and nothing else", collection),
 ];
@@ -342,6 +344,95 @@ fn file_metadata(store: &dyn Store, _tars: &ContentStore) {
     let other = root.metadata("other").unwrap().unwrap();
     assert_eq!((metadata.links, metadata.inode.1), (2, other.inode.1));
     assert_eq!(root.read_small("other", 100).unwrap().unwrap(), b"file");
+}
+
+fn hardlink(path: &str, target: &str) -> Entry {
+    Entry { kind: EntryKind::Hardlink { target: target.into() }, size_bytes: 0, ..entry(path) }
+}
+
+fn symlink(path: &str, target: &str) -> Entry {
+    Entry { kind: EntryKind::Symlink { target: target.into() }, size_bytes: 0, ..entry(path) }
+}
+
+fn links_to_lower_files(store: &dyn Store, _tars: &ContentStore) {
+    let mut file = entry("etc/file");
+    (file.mode, file.uid) = (0o4711, 7);
+    let own = [symlink("lib", "usr/lib"), hardlink("etc/other", "etc/file"), symlink("etc/sym", "file")];
+    let rest = paths(&["usr/lib/x", "gone", "kept/", "kept/y", "hidden/", "hidden/z"]);
+    let base = add_layer(store, None, "base", &[&[entry("etc/"), file][..], &own, &rest].concat());
+    let links = [
+        hardlink("link", "etc/file"),
+        hardlink("again", "link"),
+        hardlink("etc/copy", "etc/sym"),
+        // A rename, as tools write it that know the layers below.
+        hardlink("moved", "/gone"),
+        entry(".wh.gone"),
+        hardlink("through", "lib/x"),
+        hardlink("replaced", "kept/y"),
+        entry("kept/y"),
+        entry("replaced"),
+        hardlink("saved", "hidden/z"),
+        entry("hidden/.wh..wh..opq"),
+    ];
+    let top = add_layer(store, Some(&base), "top", &links);
+    store.seal(&top).unwrap();
+    let root = store.prepare(&key("work"), Some(&top)).unwrap().open_root().unwrap();
+    let names = "again etc etc/copy etc/file etc/other etc/sym hidden kept kept/y lib link moved replaced saved \
+                 through usr usr/lib usr/lib/x";
+    assert_eq!(shown(&root).join(" "), names);
+    let look = |path: &str| root.at(path).unwrap().metadata().unwrap().unwrap();
+    for (names, links) in [
+        (&["etc/file", "etc/other", "link", "again"][..], 4),
+        (&["etc/sym", "etc/copy"], 2),
+        (&["usr/lib/x", "through"], 2),
+        (&["moved"], 1),
+        (&["saved"], 1),
+        (&["kept/y"], 1),
+        (&["replaced"], 1),
+    ] {
+        let first = look(names[0]);
+        for name in names {
+            let own = look(name);
+            assert_eq!((own.inode.1, own.links), (first.inode.1, links), "{name} is {}", names[0]);
+        }
+    }
+    let link = look("link");
+    assert_eq!((link.mode, link.uid, link.mtime), (0o4711, 7, (1_000_000_000, 0)));
+    for (name, text) in
+        [("link", "etc/file"), ("moved", "gone"), ("saved", "hidden/z"), ("replaced", "replaced")]
+    {
+        assert_eq!(root.read_small(name, 100).unwrap().unwrap(), text.as_bytes(), "{name}");
+    }
+    assert_eq!(root.at("etc/copy").unwrap().read_link().unwrap(), Path::new("file"));
+    for folder in ["etc", "kept"] {
+        assert_eq!((look(folder).mode, look(folder).mtime), (0o755, (1_000_000_000, 0)), "{folder}");
+    }
+    assert_eq!(store.usage(&top).unwrap().inodes, 2, "what comes from below is not the layer's own");
+}
+
+fn links_that_lead_nowhere(store: &dyn Store, _tars: &ContentStore) {
+    let base = add_layer(store, None, "base", &paths(&["file", "folder/", "folder/inner"]));
+    let middle = add_layer(store, Some(&base), "middle", &paths(&[".wh.file"]));
+    let refusal = |parent: Option<&ChainId>, entries: &[Entry]| {
+        let id = chain_id("refused");
+        let unpacked = store.unpack(&key("layer"), &mut layer(entries).as_slice(), None);
+        let refused = unpacked.and_then(|unpacked| store.stack(unpacked, parent, &id));
+        let text = refused.and_then(|()| store.seal(&id)).expect_err("it leads nowhere").to_string();
+        store.remove(&id).unwrap();
+        assert!(text.contains("hardlink"), "{text}");
+        text
+    };
+    let link = |target: &str| [hardlink("link", target)];
+    assert!(refusal(Some(&base), &link("absent")).contains("absent"));
+    assert!(refusal(None, &link("file")).contains("file"), "a layer without others below it");
+    assert!(refusal(Some(&middle), &link("file")).contains("file"), "a layer between has removed it");
+    assert!(refusal(Some(&base), &link("folder")).contains("folder"));
+    assert!(refusal(Some(&base), &link("file/inner")).contains("file"));
+    let removed = [entry(".wh.file"), hardlink("link", "file")];
+    assert!(refusal(Some(&base), &removed).contains("not in this archive"), "the same layer has removed it");
+    let hidden = [entry("folder/.wh..wh..opq"), hardlink("link", "folder/inner")];
+    assert!(refusal(Some(&base), &hidden).contains("not in this archive"));
+    assert_eq!(content(store, &base), ["file", "folder", "folder/inner"]);
 }
 
 fn concurrency(store: &dyn Store, _tars: &ContentStore) {

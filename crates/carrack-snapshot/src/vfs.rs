@@ -26,7 +26,7 @@ use crate::overlay::unpack_files;
 use crate::record::Record;
 use crate::{
     Collected, Kept, LayerUnpacker, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName,
-    Snapshots, Snapshotter, Unpacked,
+    Snapshots, Snapshotter, Unpacked, links,
 };
 
 mod changes;
@@ -109,6 +109,8 @@ impl LayerUnpacker for VfsSnapshotter {
         let visible = parent.filter(|_| !unpacked.applied.is_opaque);
         self.copy_parent(&staged, visible)?;
         let layer = Root::open(&unpacked.staged.files())?;
+        let below = parent.map(|id| Root::open(&self.files(id))).transpose()?;
+        links::bring_up(&unpacked.applied, &layer, below.as_ref())?;
         let target = Root::open(&staged.files())?;
         merge::merge(&layer, &unpacked.applied.implicit_dirs, &target)?;
         record.write(&staged.path, Durability::Volatile)?;

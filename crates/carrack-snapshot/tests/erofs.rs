@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use carrack_content::ContentStore;
+use carrack_layer::Limits;
 use carrack_layer::tar::{Entry, EntryKind};
 use carrack_oci::ChainId;
 use carrack_snapshot::suite::{entry, layer};
@@ -83,6 +84,44 @@ fn a_link_to_a_file_of_a_lower_layer_is_that_file() {
     let (file, link) = (root.metadata("dir/file").unwrap().unwrap(), root.metadata("link").unwrap().unwrap());
     assert_eq!((file.inode.1, file.links), (link.inode.1, 2));
     assert_eq!(root.read_small("link", 100).unwrap().unwrap(), b"dir/file");
+}
+
+#[test]
+fn layers_that_are_too_many_names_for_one_image_are_stacked_unless_they_have_links() {
+    let Fixture { folder, store, .. } = fixture();
+    let store = store.with_merge_limits(Limits { entries: 4, ..Limits::default() });
+    let merged = folder.path().join("erofs/merged");
+    let base = add(&store, None, &[entry("a"), entry("b"), entry("gone")]);
+    let top = add(&store, Some(&base), &[entry("c"), entry("d"), entry(".wh.gone")]);
+    store.seal(&top).unwrap();
+    assert_eq!(count(&merged), 1, "a mark says that it cannot be merged");
+    let mark = fs::read_dir(&merged).unwrap().next().unwrap().unwrap();
+    assert!(mark.file_name().to_string_lossy().ends_with(".too-large"), "{mark:?}");
+    let made = mark.metadata().unwrap().modified().unwrap();
+    for mount in [
+        store.prepare(&SnapshotKey::unique("a"), Some(&top)).unwrap(),
+        store.view(&SnapshotKey::unique("b"), &top).unwrap(),
+    ] {
+        assert_eq!(images(&mount), 2);
+        let root = mount.open_root().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            assert!(root.metadata(name).unwrap().is_some(), "{name}");
+        }
+        assert!(root.metadata("gone").unwrap().is_none());
+    }
+    assert_eq!(mark.metadata().unwrap().modified().unwrap(), made, "nobody has tried again");
+    assert!(store.check().unwrap().is_empty() && store.staged().unwrap().is_empty());
+
+    let kind = EntryKind::Hardlink { target: "a".into() };
+    let linked = add(&store, Some(&top), &[Entry { kind, size_bytes: 0, ..entry("link") }]);
+    for _ in 0..2 {
+        let error = store.seal(&linked).unwrap_err().to_string();
+        assert!(error.contains("hardlinks to files of other layers"), "{error}");
+        let error = store.prepare(&SnapshotKey::unique("c"), Some(&linked)).unwrap_err().to_string();
+        assert!(error.contains("more entries than one index can have"), "{error}");
+    }
+    store.collect(&Kept::default()).unwrap();
+    assert_eq!(count(&merged), 0);
 }
 
 #[test]

@@ -42,6 +42,13 @@ impl TarWriter {
         self
     }
 
+    /// Appends a hardlink to what the archive has, or a layer below, as `target`.
+    pub fn hardlink(&mut self, name: &str, target: &str) -> &mut Self {
+        let header = Header { kind: b'1', link: target.into(), ..Header::regular(name.as_bytes()) };
+        self.entry(&header, b"");
+        self
+    }
+
     pub(crate) fn entry(&mut self, header: &Header, content: &[u8]) {
         let pax = header.pax_records();
         if !pax.is_empty() {

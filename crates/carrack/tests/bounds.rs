@@ -57,10 +57,20 @@ fn peak_bytes(child: &mut Child) -> (u64, i32) {
 /// Pulls what lies in the store's folder `layout` as an OCI layout.
 #[track_caller]
 fn assert_bounded(store: &Store, verdict: Verdict) {
+    assert_bounded_under(store, &[], verdict);
+}
+
+/// The same with further `flags`.
+#[track_caller]
+fn assert_bounded_under(store: &Store, flags: &[&str], verdict: Verdict) {
     let source = format!("oci:{}:evil", store.path().join("layout").display());
     let mut command = store.command();
     let log = store.path().join("log");
-    command.args(["pull", "--quiet", &source]).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+    command
+        .args(flags)
+        .args(["pull", "--quiet", &source])
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap());
     let (peak, code) = peak_bytes(&mut command.spawn().unwrap());
     let said = fs::read_to_string(log).unwrap();
     match verdict {
@@ -73,7 +83,7 @@ fn assert_bounded(store: &Store, verdict: Verdict) {
     assert!(said.len() < 8192, "{} bytes of message", said.len());
     assert!(peak > MEGABYTE as u64, "the peak was not seen");
     assert!(peak <= MEMORY_LIMIT_BYTES, "{} MiB", peak >> 20);
-    let run = store.carrack(["system", "check"]);
+    let run = store.carrack(flags.iter().copied().chain(["system", "check"]));
     assert!(run.code == 0 && !run.stdout.contains("Leftovers"), "{}", run.stdout);
 }
 
@@ -160,6 +170,116 @@ fn very_many_entries() {
         tar.file("again", number.to_string().as_bytes());
     }
     assert_image(&image(&tar.finish()), Verdict::Taken);
+}
+
+/// As many entries as an index can have, and more, in four layers at once and in one.
+#[test]
+fn a_million_entries() {
+    let tar = |range: std::ops::Range<u32>| {
+        let mut tar = TarWriter::new();
+        for number in range {
+            tar.file(&format!("{}/{number}", number / 1000), b"");
+        }
+        tar.finish()
+    };
+    let quarters = (0..4).fold(ImageFixture::new(), |image, quarter| {
+        let tar = tar(quarter * 250_000..(quarter + 1) * 250_000);
+        image.push(FixtureLayer::of_tar(&tar, LayerFormat::Gzip))
+    });
+    assert_image(&quarters, Verdict::Taken);
+    assert_image(&image(&tar(0..1_100_000)), Verdict::Refused("entries"));
+}
+
+/// A million names of one file; to unpack them instead, a file system would have to count them.
+#[test]
+fn a_million_hardlinks() {
+    let links = |target: &str| {
+        let mut tar = TarWriter::new();
+        tar.file("own", b"x");
+        for number in 0..1_000_000 {
+            tar.hardlink(&format!("{}/{number}", number / 1000), target);
+        }
+        FixtureLayer::of_tar(&tar.finish(), LayerFormat::Gzip)
+    };
+    assert_image(&ImageFixture::new().push(links("own")), Verdict::Taken);
+    let below = ImageFixture::new().layer("/below \"x\"");
+    let store = empty_store();
+    below.push(links("below")).write_layout(&store.path().join("layout"), "evil");
+    assert_bounded(&store, Verdict::Taken);
+    assert_bounded_under(
+        &store,
+        &["--storage-driver", "overlay"],
+        Verdict::Refused("hardlinks to files of lower layers"),
+    );
+}
+
+/// Headers of nearly a mebibyte for each entry, and attributes as large as one can be for many.
+#[test]
+fn very_many_large_extended_headers() {
+    let mut tar = TarWriter::new();
+    let comment = format!("1000000 comment={}\n", "c".repeat(1_000_000 - 17));
+    for number in 0..200 {
+        tar.file("pax", comment.as_bytes()).file(&number.to_string(), b"");
+    }
+    let mut tar = tar.finish();
+    let mut offset = 0;
+    while offset + 512 < tar.len() {
+        if tar[offset..].starts_with(b"pax\0") {
+            let header = patched(tar[offset..offset + 512].to_vec(), |header| header[156] = b'x');
+            tar[offset..offset + 512].copy_from_slice(&header);
+            offset += comment.len().next_multiple_of(512);
+        }
+        offset += 512;
+    }
+    assert_image(&image(&tar), Verdict::Taken);
+    let value = "v".repeat(50_000);
+    let lines: String =
+        (0..1000).map(|number| format!("/{number} \"\" user.a{number}=\"{value}\"\n")).collect();
+    assert_image(&image(&ImageFixture::tar(&lines)), Verdict::Taken);
+}
+
+/// Zeros end an archive, and a few bytes of a compressed stream are a terabyte of them; four such layers at once.
+#[test]
+fn what_follows_the_end_of_an_archive() {
+    let mut zeros = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x38];
+    for _ in 0..1 << 23 {
+        let header: u32 = (0x2_0000 << 3) | (1 << 1);
+        zeros.extend_from_slice(&header.to_le_bytes()[..3]);
+        zeros.push(0);
+    }
+    zeros.extend([1, 0, 0]);
+    assert_image(
+        &raw(media_type::OCI_LAYER_ZSTD, zeros.clone()),
+        Verdict::Refused("bytes follow the archive's end"),
+    );
+    let four = (0..4u8).fold(ImageFixture::new(), |image, number| {
+        // A skippable frame makes the layers differ.
+        let bytes = [&[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, number], &zeros[..]].concat();
+        let descriptor = Descriptor::of(media_type::OCI_LAYER_ZSTD, &bytes);
+        image.push(FixtureLayer { descriptor, bytes, diff_id: DiffId(Digest::of(&[number])) })
+    });
+    assert_image(&four, Verdict::Refused("bytes follow the archive's end"));
+}
+
+/// To unpack layers instead of indexing them takes no more.
+#[test]
+fn layers_that_are_unpacked() {
+    let mut many = TarWriter::new();
+    for number in 0..100_000 {
+        many.hardlink(&format!("links/{}/{number}", number / 1000), &format!("below/{number}"));
+    }
+    let mut deep = TarWriter::new();
+    for number in 0..5000 {
+        deep.file(&format!("{number}/{}file", "folder-that-nothing-describes/".repeat(8)), b"");
+    }
+    for (driver, tar, verdict) in [
+        ("overlay", many.finish(), Verdict::Refused("layer 1 of 1")),
+        ("overlay", deep.finish(), Verdict::Taken),
+    ] {
+        let store = empty_store();
+        image(&tar).write_layout(&store.path().join("layout"), "evil");
+        assert_bounded_under(&store, &["--storage-driver", driver], verdict);
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use carrack_testkit::{ImageFixture, Run, Store};
 #[path = "it/kit.rs"]
 #[allow(dead_code, reason = "each suite uses its own part of the kit")]
 mod kit;
+#[path = "system/repairs.rs"]
+mod repairs;
 
 use kit::{IMAGE, busybox, empty_store, files_below, host, store, with_input};
 

@@ -11,7 +11,7 @@ use carrack_sys::IoContext;
 use serde::{Deserialize, Serialize};
 
 use super::file::{Alias, ConfFile, Registry, ShortNameMode};
-use crate::{Error, Result};
+use crate::{CredentialSource, Error, Result};
 
 /// Where the configuration of the containers tools is looked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ pub struct RegistriesConf {
     pub(super) search_file: PathBuf,
     pub(super) mode: ShortNameMode,
     pub(super) aliases: BTreeMap<String, Alias>,
+    credential_sources: Vec<CredentialSource>,
 }
 
 impl RegistriesConf {
@@ -64,6 +65,11 @@ impl RegistriesConf {
         Ok(conf)
     }
 
+    /// `credential-helpers`: where credentials are looked for, in order; empty where no file says it.
+    pub fn credential_sources(&self) -> &[CredentialSource] {
+        &self.credential_sources
+    }
+
     /// Reads a file on top of what is known; tells whether it exists.
     fn add(&mut self, path: Option<PathBuf>) -> Result<bool> {
         let Some(path) = path else { return Ok(false) };
@@ -81,6 +87,9 @@ impl RegistriesConf {
         }
         self.mode = file.mode.unwrap_or(self.mode);
         self.aliases.extend(file.aliases);
+        if let Some(sources) = file.credential_sources {
+            self.credential_sources = sources;
+        }
     }
 }
 
@@ -170,6 +179,19 @@ mod tests {
         let error = RegistriesConf::load(&places).unwrap_err().to_string();
         assert!(error.contains("system/registries.conf"), "{error}");
         assert!(RegistriesConf::load(&RegistryFiles::default()).unwrap().search.is_empty());
+    }
+
+    #[test]
+    fn credential_helpers_are_those_of_the_last_file_that_has_them() {
+        let (_folder, places) = folder_with(&[
+            ("system/registries.conf", "credential-helpers = [\"one\"]"),
+            ("system/registries.conf.d/10.conf", "credential-helpers = [\"two\", \"containers-auth.json\"]"),
+            ("system/registries.conf.d/20.conf", "short-name-mode = \"disabled\""),
+        ]);
+        let conf = RegistriesConf::load(&places).unwrap();
+        let two = CredentialSource::Helper("two".to_owned());
+        assert_eq!(conf.credential_sources(), [two, CredentialSource::AuthFile]);
+        assert_eq!(RegistriesConf::load(&RegistryFiles::default()).unwrap().credential_sources(), []);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use carrack_oci::{Reference, Repository};
 use carrack_sys::IoContext;
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use crate::helper::{PLAIN_NAME, is_plain_name};
+use crate::{CredentialSource, Error, Result};
 
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -72,6 +73,7 @@ pub(super) struct ConfFile {
     pub(super) search: Option<Vec<String>>,
     pub(super) mode: Option<ShortNameMode>,
     pub(super) aliases: BTreeMap<String, Alias>,
+    pub(super) credential_sources: Option<Vec<CredentialSource>>,
 }
 
 /// The file as TOML has it. Unknown keys are passed over: newer tools write keys that older ones do not know.
@@ -82,6 +84,7 @@ struct Document {
     registry: Vec<RegistryTable>,
     unqualified_search_registries: Option<Vec<String>>,
     short_name_mode: Option<String>,
+    credential_helpers: Option<Vec<String>>,
     #[serde(default)]
     aliases: BTreeMap<String, String>,
     /// `[registries.search]` and its like: version 1.
@@ -165,6 +168,10 @@ impl Document {
                 .into_iter()
                 .map(|(name, value)| Ok((name.clone(), parse_alias(&name, &value, file)?)))
                 .collect::<Result<_, String>>()?,
+            credential_sources: self
+                .credential_helpers
+                .map(|names| names.iter().map(|name| credential_source(name)).collect())
+                .transpose()?,
         })
     }
 }
@@ -281,6 +288,16 @@ fn parse_mode(text: &str) -> Result<ShortNameMode, String> {
     }
 }
 
+fn credential_source(name: &str) -> Result<CredentialSource, String> {
+    match name {
+        "containers-auth.json" => Ok(CredentialSource::AuthFile),
+        name if is_plain_name(name) => Ok(CredentialSource::Helper(name.to_owned())),
+        _ => Err(format!(
+            "credential-helpers has {name:?}: expected containers-auth.json or the name of a helper, {PLAIN_NAME}"
+        )),
+    }
+}
+
 fn parse_alias(name: &str, value: &str, file: &Path) -> Result<Alias, String> {
     let bare = |text: &str| {
         let reference = text.parse::<Reference>().ok();
@@ -383,6 +400,9 @@ mod tests {
             ("unqualified-search-registries = [\"a b\"]\n", "expected HOST[:PORT]"),
             ("unqualified-search-registries = \"a.example\"\n", "unqualified-search-registries"),
             ("short-name-mode = \"loose\"\n", "expected enforcing"),
+            ("credential-helpers = [\"../evil\"]\n", "expected containers-auth.json or the name"),
+            ("credential-helpers = [\"\"]\n", "expected containers-auth.json or the name"),
+            ("credential-helpers = \"pass\"\n", "credential-helpers"),
             ("[aliases]\n\"a.example/app\" = \"b.example/app\"\n", "expected a name without registry"),
             ("[aliases]\n\"app:1\" = \"b.example/app\"\n", "expected a name without registry"),
             ("[aliases]\napp = \"team/app\"\n", "expected REGISTRY/NAME"),

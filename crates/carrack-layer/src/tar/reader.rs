@@ -17,6 +17,8 @@ use crate::{Error, Result};
 const BUFFER_BYTES: usize = 128 * 1024;
 /// The longest extended header or long name that is read into memory.
 const MAX_EXTENSION_BYTES: u64 = 1024 * 1024;
+/// The most that may follow the end of an archive; records of 10 KiB are usual, and of 1 MiB known.
+const MAX_TRAILING_BYTES: u64 = 64 << 20;
 /// The largest number that fits the size field in octal: above it, writers put 0 or this value there.
 const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
 
@@ -146,12 +148,30 @@ impl<R: Read> Reader<R> {
         Ok(&self.buffer[start..self.start])
     }
 
-    /// Reads what follows the end of the archive, to the end of the stream, and returns the stream.
+    /// Reads what follows the end of the archive, to the end of the stream, and returns the stream. In a source of known
+    /// length nothing is read, its length tells.
+    ///
+    /// Writers fill their last record with zeros; a few bytes of compressed ones could be more than any disk holds.
     pub fn finish(mut self) -> Result<R> {
+        let end = self.offset;
+        if let Some(Seeking { length, .. }) = self.seeking {
+            self.check_trailing(length.saturating_sub(end))?;
+            return Ok(self.inner);
+        }
         while self.start < self.end || self.fill()? > 0 {
             self.advance(self.end - self.start);
+            self.check_trailing(self.offset - end)?;
         }
         Ok(self.inner)
+    }
+
+    fn check_trailing(&self, count: u64) -> Result<()> {
+        match count > MAX_TRAILING_BYTES {
+            true => {
+                Err(self.format(format!("more than {MAX_TRAILING_BYTES} bytes follow the archive's end")))
+            }
+            false => Ok(()),
+        }
     }
 
     fn extend(&self, extensions: &mut Extensions, flag: u8, payload: Vec<u8>) -> Result<()> {

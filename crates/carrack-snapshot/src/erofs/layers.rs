@@ -38,6 +38,9 @@ pub(super) struct Summary {
     /// It cannot be seen right without what is below it: overlayfs alone does not stack it.
     #[serde(default)]
     pub needs_below: bool,
+    /// It has hardlinks to files of lower layers, which only a merged image shows as what they are.
+    #[serde(default)]
+    pub has_links_below: bool,
     /// It removes or hides names of lower layers.
     #[serde(default)]
     pub has_whiteouts: bool,
@@ -256,6 +259,7 @@ fn write_index(
     Ok(Summary {
         is_opaque: indexed.is_opaque,
         needs_below: indexed.needs_below || others > 0,
+        has_links_below: indexed.needs_below,
         has_whiteouts: indexed.has_whiteouts,
         usage: indexed.usage.into(),
         root,
@@ -287,12 +291,12 @@ fn root_of(index: &Path) -> Result<Option<RootFolder>> {
 }
 
 /// Merges indexes, the lowest first, into a file; `false` when they have too many entries together.
-pub(super) fn merge(indexes: &[PathBuf], path: &Path) -> Result<bool> {
+pub(super) fn merge(indexes: &[PathBuf], path: &Path, limits: Limits) -> Result<bool> {
     let _one_at_a_time = lock();
     let indexes = indexes.iter().map(|index| File::open(index).during("open", index));
     let indexes = indexes.collect::<carrack_sys::Result<Vec<_>>>()?;
     let mut file = File::create_new(path).during("create", path)?;
-    match carrack_layer::merge(indexes, &mut file, Limits::default()) {
+    match carrack_layer::merge(indexes, &mut file, limits) {
         Ok(_) => Ok(true),
         Err(carrack_layer::Error::Index(carrack_erofs::Error::TooLarge { what, limit })) => {
             tracing::debug!(what, limit, "the stack is too large to be merged");

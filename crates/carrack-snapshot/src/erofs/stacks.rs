@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_layer::Limits;
 use carrack_oci::ChainId;
 use carrack_sys::atomic::{self, Durability};
 
 use super::layers::{self, Layers};
 use crate::folders::{Folders, file_name, files_of, folder_names, parse_file_name};
 use crate::record::Record;
-use crate::{ImageMount, Lower, Mount, Result};
+use crate::{Error, ImageMount, Lower, Mount, Result};
 
 /// As many layers are stacked on a merged image before they are merged with it: more would make lookups slower, fewer
 /// would make every step of a build write an index of the whole.
@@ -24,11 +25,17 @@ const REFUSED: &str = ".too-large";
 pub(super) struct Stacks {
     folder: PathBuf,
     shares: Option<PathBuf>,
+    limits: Limits,
 }
 
 impl Stacks {
     pub fn new(root: &Path, shares: Option<&Path>) -> Self {
-        Self { folder: root.join("merged"), shares: shares.map(Path::to_owned) }
+        Self { folder: root.join("merged"), shares: shares.map(Path::to_owned), limits: Limits::default() }
+    }
+
+    /// The same with other bounds of merged images.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Where the merged image of a snapshot is, if there is one.
@@ -85,7 +92,10 @@ impl Stacks {
         for (place, layer) in record.layers[..above].iter().enumerate() {
             let summary = layers.ensure(layer, folders)?;
             // Whiteouts at the very bottom would be seen, there is nothing that they hide.
-            if (summary.needs_below && !is_lowest(place)) || (summary.has_whiteouts && is_lowest(place)) {
+            let is_alone = is_lowest(place);
+            // Links at the very bottom lead nowhere; it is for the merge to say so.
+            let needs_merge = summary.has_links_below || (summary.needs_below && !is_alone);
+            if needs_merge || (summary.has_whiteouts && is_alone) {
                 return Ok(false);
             }
         }
@@ -93,7 +103,7 @@ impl Stacks {
     }
 
     /// Makes the merged image of what `record` stands on, so that it is one lower layer; `false` when it cannot be
-    /// made, because it would have too many entries.
+    /// made, because it would have too many entries, and the layers can be stacked one by one.
     pub fn seal(&self, record: &Record, layers: &Layers, folders: &Folders) -> Result<bool> {
         let stack = record.visible();
         let Some(top) = stack.first() else { return Ok(true) };
@@ -101,20 +111,26 @@ impl Stacks {
         if is_one || self.path(top).exists() {
             return Ok(true);
         }
-        if self.refused_path(top).exists() {
-            return Ok(false);
-        }
         let visible = &record.layers[..stack.len()];
+        let mut linked = None;
         for layer in visible {
-            layers.ensure(layer, folders)?;
+            let has_links = layers.ensure(layer, folders)?.has_links_below;
+            linked = linked.or(has_links.then_some(layer));
+        }
+        let refuse = || match linked {
+            Some(layer) => Err(Error::Unmergeable { id: top.clone(), layer: layer.clone() }),
+            None => Ok(false),
+        };
+        if self.refused_path(top).exists() {
+            return refuse();
         }
         let staged = folders.stage()?;
         let file = staged.path.join("merged");
         let indexes: Vec<_> = visible.iter().rev().map(|layer| layers.index(layer)).collect();
-        if !layers::merge(&indexes, &file)? {
+        if !layers::merge(&indexes, &file, self.limits)? {
             // Nobody shall try again for each container: it takes seconds.
             atomic::write(&self.refused_path(top), b"", 0o600, Durability::Volatile)?;
-            return Ok(false);
+            return refuse();
         }
         atomic::rename_durably(&file, &self.path(top))?;
         Ok(true)
@@ -140,7 +156,7 @@ impl Stacks {
             layers.ensure(layer, folders)?;
             indexes.push(layers.index(layer));
         }
-        let is_same = layers::merge(&indexes, &file)? && layers::same_content(&file, &path)?;
+        let is_same = layers::merge(&indexes, &file, self.limits)? && layers::same_content(&file, &path)?;
         Ok((!is_same).then_some(path))
     }
 

@@ -36,17 +36,9 @@ pub(super) fn written_down<T>(
     })
 }
 
-/// Reads to the end of a stream.
+/// Reads to the end of a stream, or to where it is no archive.
 pub(super) fn drain(tar: &mut dyn Read) -> Result<()> {
-    let mut buffer = vec![0; CHUNK_BYTES];
-    loop {
-        match tar.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(carrack_layer::Error::Read { source }.into()),
-        }
-    }
+    Ok(carrack_layer::skim(tar)?)
 }
 
 fn write(

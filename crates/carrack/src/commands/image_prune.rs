@@ -1,9 +1,9 @@
 //! `carrack image prune`
 
-use carrack_engine::{PruneImages, Removed};
+use carrack_engine::PruneImages;
 use clap::Args;
 
-use super::Command;
+use super::{Command, print_pruned};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Result;
@@ -37,16 +37,7 @@ impl Command for Prune {
             return Ok(0);
         }
         let pruned = engine.prune_images(&request)?;
-        if !pruned.removed.is_empty() {
-            print_line("Deleted Images:")?;
-            for removed in &pruned.removed {
-                match removed {
-                    Removed::Untagged(name) => print_line(format_args!("untagged: {name}"))?,
-                    Removed::Deleted(id) => print_line(format_args!("deleted: {id}"))?,
-                }
-            }
-            print_line("")?;
-        }
+        print_pruned(&pruned.removed)?;
         let reclaimed = units::format_bytes(pruned.collected.bytes);
         print_line(format_args!("Total reclaimed space: {reclaimed}"))?;
         Ok(0)

@@ -4,11 +4,9 @@ use carrack_engine::Engine;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::Command;
+use super::{Command, show_each};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::{print_json, print_line};
-use crate::template::Template;
 
 pub const EXAMPLES: &str = "Examples:
   carrack inspect web
@@ -92,26 +90,15 @@ fn inspect_any(engine: &Engine, name: &str) -> Result<Value> {
 }
 
 impl Objects {
-    /// Shows what is there, and fails at the end when something is not, as Docker does.
     fn show(&self, context: &Context, inspect: impl Fn(&Engine, &str) -> Result<Value>) -> Result<u8> {
         let engine = context.engine()?;
-        let template = self.format.as_deref().map(Template::parse_format).transpose()?;
-        let mut values = Vec::new();
-        let exit_code = super::for_each(&self.names, |name| {
+        show_each(&self.names, self.format.as_deref(), |name| {
             let mut value = inspect(&engine, name)?;
             if self.size {
                 add_size(&engine, &mut value)?;
             }
-            match &template {
-                Some(template) => print_line(template.render(&value)?)?,
-                None => values.push(value),
-            }
-            Ok(())
-        })?;
-        if template.is_none() {
-            print_json(&Value::Array(values))?;
-        }
-        Ok(exit_code)
+            Ok(value)
+        })
     }
 }
 

@@ -68,9 +68,14 @@ mod version;
 mod volume;
 mod wait;
 
+use carrack_engine::Removed;
+use serde_json::Value;
+
 use crate::cli::{Entry, entry};
 use crate::context::Context;
 use crate::failure::Result;
+use crate::output::{print_json, print_line};
+use crate::template::Template;
 
 /// A command: its arguments, whose doc comments are the help text, and what it does.
 pub trait Command: clap::Args {
@@ -205,6 +210,44 @@ pub const VOLUME: [Entry; 6] = [
 /// `carrack registry serve`
 pub const REGISTRY_SERVE: Entry =
     entry::<registry::Serve>("serve", "Serve images by the OCI distribution protocol", registry::EXAMPLES);
+
+/// Shows each object as `--format` asks: by a template, or all together as JSON. Fails at the end when one is not there,
+/// as Docker does.
+fn show_each(
+    objects: &[String],
+    format: Option<&str>,
+    inspect: impl Fn(&str) -> Result<Value>,
+) -> Result<u8> {
+    let template = format.map(Template::parse_format).transpose()?;
+    let mut values = Vec::new();
+    let exit_code = for_each(objects, |object| {
+        let value = inspect(object)?;
+        match &template {
+            Some(template) => print_line(template.render(&value)?)?,
+            None => values.push(value),
+        }
+        Ok(())
+    })?;
+    if template.is_none() {
+        print_json(&Value::Array(values))?;
+    }
+    Ok(exit_code)
+}
+
+/// Says which images a prune has removed, if any.
+fn print_pruned(images: &[Removed]) -> Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    print_line("Deleted Images:")?;
+    for removed in images {
+        match removed {
+            Removed::Untagged(name) => print_line(format_args!("untagged: {name}"))?,
+            Removed::Deleted(id) => print_line(format_args!("deleted: {id}"))?,
+        }
+    }
+    print_line("")
+}
 
 /// Does the same to each object; one that fails is reported, the others are done all the same (exit code 1).
 fn for_each(objects: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {

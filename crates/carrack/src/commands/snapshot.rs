@@ -142,7 +142,7 @@ fn mount_lines(mount: &Mount) -> Vec<String> {
     }
 }
 
-/// Makes an active snapshot a committed one, and prints its chain ID.
+/// Makes an active snapshot, which must not be mounted, a committed one, and prints its chain ID.
 #[derive(Args)]
 pub struct Commit {
     /// The key of the active snapshot
@@ -157,7 +157,8 @@ impl Command for Commit {
     }
 }
 
-/// Writes what a snapshot changes on its parent as an OCI layer: an uncompressed tar.
+/// Writes what a snapshot changes on its parent as an OCI layer, an uncompressed tar: of an active snapshot its changes so
+/// far, of a committed one the layer that it was made of.
 #[derive(Args)]
 pub struct Diff {
     /// A key, or the chain ID of a committed snapshot

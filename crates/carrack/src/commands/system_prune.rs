@@ -1,9 +1,9 @@
 //! `carrack system prune`
 
-use carrack_engine::{Removed, SystemPrune};
+use carrack_engine::SystemPrune;
 use clap::Args;
 
-use super::Command;
+use super::{Command, print_pruned};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Result;
@@ -52,16 +52,7 @@ impl Command for Prune {
             pruned.volumes.iter().try_for_each(print_line)?;
             print_line("")?;
         }
-        if !pruned.images.is_empty() {
-            print_line("Deleted Images:")?;
-            for removed in &pruned.images {
-                match removed {
-                    Removed::Untagged(name) => print_line(format_args!("untagged: {name}"))?,
-                    Removed::Deleted(id) => print_line(format_args!("deleted: {id}"))?,
-                }
-            }
-            print_line("")?;
-        }
+        print_pruned(&pruned.images)?;
         if pruned.cache_entries > 0 {
             print_line(format_args!("Deleted build cache entries: {}\n", pruned.cache_entries))?;
         }

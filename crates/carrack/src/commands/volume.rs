@@ -4,12 +4,11 @@ use carrack_engine::{VolumeFilters, VolumeRequest, VolumeUse};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Command, for_each};
+use super::{Command, for_each, show_each};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::{Result, invalid};
-use crate::output::{Columns, print_json, print_line, print_list};
-use crate::template::Template;
+use crate::output::{Columns, print_line, print_list};
 use crate::units::format_bytes;
 
 pub const CREATE_EXAMPLES: &str = "Examples:
@@ -123,7 +122,6 @@ pub struct Inspect {
 impl Command for Inspect {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let template = self.format.as_deref().map(Template::parse_format).transpose()?;
         let names = match self.all {
             true => engine
                 .list_volumes(&VolumeFilters::default())?
@@ -132,19 +130,7 @@ impl Command for Inspect {
                 .collect(),
             false => self.names,
         };
-        let mut values = Vec::new();
-        let exit_code = for_each(&names, |name| {
-            let value = engine.inspect_volume(name)?;
-            match &template {
-                Some(template) => print_line(template.render(&value)?)?,
-                None => values.push(value),
-            }
-            Ok(())
-        })?;
-        if template.is_none() {
-            print_json(&Value::Array(values))?;
-        }
-        Ok(exit_code)
+        show_each(&names, self.format.as_deref(), |name| Ok(engine.inspect_volume(name)?))
     }
 }
 

@@ -75,6 +75,38 @@ const COMMIT: Operation = Operation {
     repeated: None,
 };
 
+/// What a user has made is kept by nothing but the user's own wish, also when its commit is cut short.
+const COMMIT_SNAPSHOT: Operation = Operation {
+    prepare: || {
+        let store = store();
+        store.carrack(["snapshot", "prepare", "work", IMAGE]).success();
+        let [file] = &["erofs", "overlay", "vfs"]
+            .map(|driver| store.root().join("snapshots").join(driver).join("active/user-work/fs"))
+            .into_iter()
+            .filter(|folder| folder.is_dir())
+            .map(|folder| folder.join("one"))
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("an active snapshot has one folder")
+        };
+        std::fs::write(file, "1").unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(time).unwrap();
+        store
+    },
+    arguments: |_| words(&["snapshot", "commit", "work"]),
+    done: |store| {
+        store.carrack(["builder", "prune"]).success();
+        let kept = super::names_in(store.root().join("snapshots/kept"));
+        let kept: Vec<_> = kept.iter().map(|name| name.replacen('-', ":", 1)).collect();
+        let [id] = &kept[..] else { panic!("{kept:?}") };
+        store.carrack(["snapshot", "view", "look", id]).success();
+        store.carrack(["snapshot", "rm", "look"]).success();
+    },
+    repeated: Some("no active snapshot"),
+};
+
 /// Nothing in the store changes, but the archive is whole or not there.
 const SAVE: Operation = Operation {
     prepare: store,
@@ -204,6 +236,7 @@ fn survives_kills(operation: &Operation) {
         killed += usize::from(run.code != 0);
         assert_recovers(operation, &store, expected_files, &format!("killed at {point:?}"));
     }
+    println!("killed at {killed} of {} points", points.len());
     assert!(killed >= points.len() / 2, "only {killed} of {points:?} were reached");
 }
 
@@ -211,7 +244,9 @@ fn survives_kills(operation: &Operation) {
 fn survives_errors(operation: &Operation) {
     let (points, expected_files) = explore(operation);
     for (name, text) in [("ENOSPC", "No space left on device"), ("EIO", "I/O error")] {
-        for point in &sample(&points, ERRORS) {
+        let sample = sample(&points, ERRORS);
+        println!("{name} at {} points", sample.len());
+        for point in &sample {
             let store = (operation.prepare)();
             let run = run_with(&store, point, Fault::Error(name), &(operation.arguments)(&store));
             let when = format!("{name} of {point:?}");
@@ -243,6 +278,11 @@ fn a_killed_load() {
 #[test]
 fn a_killed_commit() {
     survives_kills(&COMMIT);
+}
+
+#[test]
+fn a_killed_commit_of_a_snapshot() {
+    survives_kills(&COMMIT_SNAPSHOT);
 }
 
 #[test]
@@ -298,6 +338,11 @@ fn a_load_that_the_disk_fails() {
 #[test]
 fn a_commit_that_the_disk_fails() {
     survives_errors(&COMMIT);
+}
+
+#[test]
+fn a_commit_of_a_snapshot_that_the_disk_fails() {
+    survives_errors(&COMMIT_SNAPSHOT);
 }
 
 #[test]

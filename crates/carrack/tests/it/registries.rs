@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use carrack_testkit::{Registry, Store};
+use carrack_testkit::{Registry, Run, Store};
 
-use crate::kit::{CARRACK, IMAGE, digest, empty_store, files_below, host, id, store, with_input};
+use crate::kit::{CARRACK, IMAGE, LIMIT, digest, empty_store, files_below, host, id, store, with_input};
 
 /// A registry that has the image of [`store`] under `name`.
 fn registry_with(name: &str) -> Registry {
@@ -142,21 +144,97 @@ fn store_that_pulled(registry: &Registry, name: &str) -> Store {
 
 #[test]
 fn a_mirror_gets_its_own_credentials() {
-    let there = empty_store();
-    let users = there.path().join("users");
-    let line = host("htpasswd", ["-nbB", "-C", "5", "captain", "secret"]).line();
-    fs::write(&users, format!("{line}\n")).unwrap();
-    let mirrored = Registry::start_with(CARRACK, &["--htpasswd", users.to_str().unwrap()]);
+    let (mirrored, there) = guarded();
     there.configure_registries(&table("ship.example", &nowhere(), &mirror(mirrored.address(), "")));
     let mut login = there.command();
     login.args(["login", "--username", "captain", "--password-stdin", mirrored.address()]);
     assert_eq!(with_input(&mut login, b"secret\n").0, 0);
-    there.load(&crate::kit::busybox(), IMAGE);
     there.carrack(["push", IMAGE, &format!("{}/app:1", mirrored.address())]).success();
     there.carrack(["pull", "ship.example/app:1"]).success();
     there.carrack(["logout", mirrored.address()]).success();
     let refused = there.carrack(["pull", "ship.example/app:1"]).code(1);
     assert!(refused.stderr.contains("401"), "{}", refused.stderr);
+}
+
+/// A registry that a user must log in to; its address, and a store whose helper programs are in `bin`.
+fn guarded() -> (Registry, Store) {
+    let there = store();
+    let users = there.path().join("users");
+    let line = host("htpasswd", ["-nbB", "-C", "5", "captain", "secret"]).line();
+    fs::write(&users, format!("{line}\n")).unwrap();
+    fs::create_dir(there.path().join("bin")).unwrap();
+    (Registry::start_with(CARRACK, &["--htpasswd", users.to_str().unwrap()]), there)
+}
+
+/// A helper that keeps one entry beside itself, as `kept`.
+fn install_helper(there: &Store, name: &str) {
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\ncase \"$1\" in\n  store) cat > kept ;;\n  get) cat > asked; \
+                  [ -f kept ] && exec cat kept; echo 'credentials not found in native keychain'; exit 1 ;;\n  \
+                  erase) rm kept ;;\nesac\n";
+    let path = there.path().join("bin").join(format!("docker-credential-{name}"));
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A command whose helpers are those of the store.
+fn with_helpers(there: &Store, arguments: &[&str]) -> Command {
+    let mut command = there.command();
+    let path = format!("{}:{}", there.path().join("bin").display(), std::env::var("PATH").unwrap());
+    command.args(arguments).env("PATH", path);
+    command
+}
+
+#[test]
+fn a_helper_of_registries_conf_keeps_the_credentials() {
+    let (registry, there) = guarded();
+    install_helper(&there, "keeper");
+    there.configure_registries("credential-helpers = [\"keeper\", \"containers-auth.json\"]\n");
+    let mut login =
+        with_helpers(&there, &["login", "--username", "captain", "--password-stdin", registry.address()]);
+    let (code, _, errors) = with_input(&mut login, b"secret\n");
+    assert_eq!(code, 0, "{errors}");
+    let kept = fs::read_to_string(there.path().join("bin/kept")).unwrap();
+    assert!(kept.contains(registry.address()) && kept.contains("captain"), "{kept}");
+    assert!(!there.path().join("home/.docker/config.json").exists(), "the helper has it, not the file");
+    let name = format!("{}/app:1", registry.address());
+    Run::of(&mut with_helpers(&there, &["push", IMAGE, &name]), LIMIT).success();
+    let asked = fs::read_to_string(there.path().join("bin/asked")).unwrap();
+    assert_eq!(asked, registry.address());
+    let logout = Run::of(&mut with_helpers(&there, &["logout", registry.address()]), LIMIT).success();
+    assert!(logout.stdout.contains("Removed"), "{}", logout.stdout);
+    let refused = Run::of(&mut with_helpers(&there, &["push", IMAGE, &name]), LIMIT).code(1);
+    assert!(refused.stderr.contains("401"), "{}", refused.stderr);
+
+    // What registries.conf names must be there, and be a name.
+    there.configure_registries("credential-helpers = [\"absent\"]\n");
+    let missing = Run::of(&mut with_helpers(&there, &["push", IMAGE, &name]), LIMIT).code(1);
+    assert!(missing.stderr.contains("docker-credential-absent"), "{}", missing.stderr);
+    there.configure_registries("credential-helpers = [\"/bin/sh\"]\n");
+    let refused = Run::of(&mut with_helpers(&there, &["push", IMAGE, &name]), LIMIT).code(1);
+    assert!(refused.stderr.contains("registries.conf"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_registry_s_own_helper_wins_and_parts_of_a_registry_have_their_own_entries() {
+    let (registry, there) = guarded();
+    install_helper(&there, "keeper");
+    let auth_file = there.path().join("home/.docker/config.json");
+    fs::create_dir(auth_file.parent().unwrap()).unwrap();
+    let (address, name) = (registry.address(), format!("{}/team/app:1", registry.address()));
+    // base64 of captain:secret, and of captain:wrong
+    let (right, wrong) = ("Y2FwdGFpbjpzZWNyZXQ=", "Y2FwdGFpbjp3cm9uZw==");
+    let push = || Run::of(&mut with_helpers(&there, &["push", IMAGE, &name]), LIMIT);
+    let entries = format!(
+        r#""auths": {{"{address}": {{"auth": "{wrong}"}}, "{address}/team": {{"auth": "{right}"}}}}"#
+    );
+    fs::write(&auth_file, format!("{{{entries}}}")).unwrap();
+    push().success();
+    let own = format!(r#"{{"credHelpers": {{"{address}": "keeper"}}, {entries}}}"#);
+    fs::write(&auth_file, own).unwrap();
+    assert!(push().code(1).stderr.contains("401"), "the helper has nothing, and the file does not count");
+    let entry = format!(r#"{{"ServerURL": "{address}", "Username": "captain", "Secret": "secret"}}"#);
+    fs::write(there.path().join("bin/kept"), entry).unwrap();
+    push().success();
 }
 
 #[test]
