@@ -41,7 +41,7 @@ impl Engine {
         let progress = |done| tell(Phase::Transferring { done, total });
         if *digest == layer.diff_id.0 && self.snapshots.needs_tars() {
             // What comes is the tar itself: one write and one digest are enough.
-            let unpacked = self.take_tar(origin, layer, &progress)?;
+            let unpacked = self.bring_tar(origin, layer, &progress)?;
             tell(Phase::Complete);
             return Ok(unpacked);
         }
@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Brings a layer that comes as its plain tar.
-    fn take_tar(
+    fn bring_tar(
         &self,
         origin: &Origin,
         layer: &MissingLayer,
