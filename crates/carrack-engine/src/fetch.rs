@@ -72,7 +72,9 @@ impl Engine {
             match unpacked {
                 Ok(unpacked) if *unpacked.diff_id() == layer.diff_id => return Ok(unpacked),
                 // Below, the digest is the first to be told: wrong bytes are no tar either.
-                result => tracing::debug!(?result, layer = %layer.diff_id, "once more, to tell what is wrong"),
+                result => {
+                    tracing::debug!(?result, layer = %layer.diff_id, "once more, to tell what is wrong")
+                }
             }
         }
         self.fetch(origin, &layer.descriptor, progress)?;

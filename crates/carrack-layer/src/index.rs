@@ -62,7 +62,11 @@ pub struct Indexed {
 }
 
 /// Indexes an uncompressed tar into `out`, an empty file; reads it to its end. Nothing is synced.
-pub fn index(tar: impl BufRead, out: &mut (impl Write + Seek), options: &IndexOptions<'_>) -> Result<Indexed> {
+pub fn index(
+    tar: impl BufRead,
+    out: &mut (impl Write + Seek),
+    options: &IndexOptions<'_>,
+) -> Result<Indexed> {
     let limit_bytes = options.max_size_bytes;
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
     let mut reader = Reader::buffered(Bounded::new(tar, limit_bytes)).accept_sparse();

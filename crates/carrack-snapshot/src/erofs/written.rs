@@ -30,7 +30,15 @@ pub(super) fn written_down<T: Send>(
         // As many as there can be, so that none is ever thrown away.
         let (used, spare) = sync_channel(CHUNKS + 2);
         let reading = scope.spawn(move || {
-            let mut tar = Written { pieces, used, writer, chunk: Vec::new(), position: 0, is_at_end: false, failure: None };
+            let mut tar = Written {
+                pieces,
+                used,
+                writer,
+                chunk: Vec::new(),
+                position: 0,
+                is_at_end: false,
+                failure: None,
+            };
             let result = read(&mut tar);
             match tar.failure {
                 // The reader only knows that it gets no more.
