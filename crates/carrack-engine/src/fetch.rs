@@ -3,7 +3,7 @@
 //! Invariant: a layer is complete when both digests are right, that of the bytes received and that of the tar in them;
 //! what is received is also written down as it came, until then, so that a later process goes on where this one ended.
 
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use carrack_content::Ingest;
@@ -40,9 +40,8 @@ impl Engine {
         }
         let progress = |done| tell(Phase::Transferring { done, total });
         if *digest == layer.diff_id.0 && self.snapshots.needs_tars() {
-            // What comes is the tar itself: one write and one digest are enough, and its index skips the data.
-            self.fetch(origin, &layer.descriptor, &progress)?;
-            let unpacked = self.unpack_layer(digest, &layer.diff_id)?;
+            // What comes is the tar itself: one write and one digest are enough.
+            let unpacked = self.bring_tar(origin, layer, &progress)?;
             tell(Phase::Complete);
             return Ok(unpacked);
         }
@@ -57,6 +56,29 @@ impl Engine {
         };
         tell(Phase::Complete);
         Ok(unpacked)
+    }
+
+    /// Brings a layer that comes as its plain tar.
+    fn bring_tar(
+        &self,
+        origin: &Origin,
+        layer: &MissingLayer,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Unpacked> {
+        if !origin.resumes() {
+            // Nothing is kept for a later process, so that it is indexed while it is written.
+            let mut tar = Told { inner: origin.local_blob(&layer.descriptor)?, done: 0, progress };
+            let unpacked = self.snapshots.unpack(&SnapshotKey::unique("layer"), &mut tar, None);
+            match unpacked {
+                Ok(unpacked) if *unpacked.diff_id() == layer.diff_id => return Ok(unpacked),
+                // Below, the digest is the first to be told: wrong bytes are no tar either.
+                result => {
+                    tracing::debug!(?result, layer = %layer.diff_id, "once more, to tell what is wrong")
+                }
+            }
+        }
+        self.fetch(origin, &layer.descriptor, progress)?;
+        self.unpack_layer(&layer.descriptor.digest, &layer.diff_id)
     }
 
     /// Brings a blob into the content store; tells whether it was there.
@@ -109,7 +131,8 @@ impl Engine {
         let (fetched, unpacked, is_seen) = std::thread::scope(|scope| {
             let unpacking = scope.spawn(|| self.unpack_stream(ChunkReader::new(receiver, used)));
             let unpacker = Unpacker::Reads(sender);
-            let mut relay = Relay { ingest: &mut ingest, unpacker, spare, has_passed: false };
+            let chunk = Vec::with_capacity(CHUNK_BYTES);
+            let mut relay = Relay { ingest: &mut ingest, unpacker, spare, chunk, has_passed: false };
             let fetched =
                 relay.pass_written().and_then(|()| origin.fetch(&layer.descriptor, &mut relay, progress));
             let is_seen = relay.end(fetched.is_ok());
@@ -131,7 +154,7 @@ impl Engine {
     }
 
     fn unpack_stream(&self, chunks: ChunkReader) -> Result<Unpacked> {
-        let (_, mut tar) = compression::auto(chunks).during("read", "the layer")?;
+        let (_, mut tar) = compression::auto_buffered(chunks).during("read", "the layer")?;
         Ok(self.snapshots.unpack(&SnapshotKey::unique("layer"), &mut tar, None)?)
     }
 
@@ -167,6 +190,8 @@ struct Relay<'a> {
     unpacker: Unpacker,
     /// Chunks that were read: new memory for each would have to be mapped and cleared.
     spare: Receiver<Vec<u8>>,
+    /// What will be passed when it is full: small pieces would wake the other thread for little.
+    chunk: Vec<u8>,
     has_passed: bool,
 }
 
@@ -189,23 +214,19 @@ impl Relay<'_> {
         }
         let mut file = self.ingest.written()?;
         while left > 0 {
-            let mut chunk = self.chunk();
-            chunk.resize(CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES)), 0);
-            file.read_exact(&mut chunk).during("read", "what was received")?;
-            left -= chunk.len() as u64;
-            self.pass(chunk);
+            self.chunk.resize(CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES)), 0);
+            file.read_exact(&mut self.chunk).during("read", "what was received")?;
+            left -= self.chunk.len() as u64;
+            self.pass();
         }
         Ok(())
     }
 
-    /// An empty chunk.
-    fn chunk(&self) -> Vec<u8> {
-        let mut chunk = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
-        chunk.clear();
-        chunk
-    }
-
-    fn pass(&mut self, chunk: Vec<u8>) {
+    /// Passes the chunk on, and begins an empty one.
+    fn pass(&mut self) {
+        let mut next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+        next.clear();
+        let chunk = std::mem::replace(&mut self.chunk, next);
         self.has_passed = true;
         if let Unpacker::Reads(sender) = &self.unpacker
             && sender.send(Some(chunk)).is_err()
@@ -216,7 +237,10 @@ impl Relay<'_> {
     }
 
     /// Ends the stream for the thread that unpacks; whether that thread had the chance to see all of it.
-    fn end(self, is_complete: bool) -> bool {
+    fn end(mut self, is_complete: bool) -> bool {
+        if is_complete && !self.chunk.is_empty() {
+            self.pass();
+        }
         match self.unpacker {
             // Without the mark of the end, the reader there fails.
             Unpacker::Reads(sender) if is_complete => {
@@ -231,10 +255,12 @@ impl Relay<'_> {
 
 impl Write for Relay<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.ingest.write(bytes)?;
-        let mut chunk = self.chunk();
-        chunk.extend_from_slice(&bytes[..count]);
-        self.pass(chunk);
+        let room = CHUNK_BYTES - self.chunk.len();
+        let count = self.ingest.write(&bytes[..bytes.len().min(room)])?;
+        self.chunk.extend_from_slice(&bytes[..count]);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.pass();
+        }
         Ok(count)
     }
 
@@ -249,6 +275,7 @@ impl BlobSink for Relay<'_> {
     }
 
     fn restart(&mut self) -> io::Result<()> {
+        self.chunk.clear();
         if self.has_passed {
             self.unpacker = Unpacker::IsLost; // the blob is unpacked when it is complete
         }
@@ -260,28 +287,25 @@ impl BlobSink for Relay<'_> {
 struct ChunkReader {
     chunks: Receiver<Option<Vec<u8>>>,
     used: SyncSender<Vec<u8>>,
-    current: Cursor<Vec<u8>>,
+    chunk: Vec<u8>,
+    position: usize,
     is_at_end: bool,
 }
 
 impl ChunkReader {
     fn new(chunks: Receiver<Option<Vec<u8>>>, used: SyncSender<Vec<u8>>) -> Self {
-        Self { chunks, used, current: Cursor::default(), is_at_end: false }
+        Self { chunks, used, chunk: Vec::new(), position: 0, is_at_end: false }
     }
 }
 
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while !self.is_at_end {
-            let count = self.current.read(buffer)?;
-            if count > 0 {
-                return Ok(count);
-            }
+impl BufRead for ChunkReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.position == self.chunk.len() && !self.is_at_end {
             match self.chunks.recv() {
                 Ok(Some(chunk)) => {
-                    let used = std::mem::replace(&mut self.current, Cursor::new(chunk));
+                    self.position = 0;
                     // Nobody wants it at the end.
-                    let _ = self.used.try_send(used.into_inner());
+                    let _ = self.used.try_send(std::mem::replace(&mut self.chunk, chunk));
                 }
                 Ok(None) => self.is_at_end = true,
                 Err(_) => {
@@ -289,6 +313,34 @@ impl Read for ChunkReader {
                 }
             }
         }
-        Ok(0)
+        Ok(&self.chunk[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Tells how much of a blob was read.
+struct Told<'a, R> {
+    inner: R,
+    done: u64,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        (self.progress)(self.done);
+        Ok(count)
     }
 }

@@ -4,7 +4,7 @@
 //! the same layer brings; a folder that a layer both removes and brings is opaque.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use carrack_oci::{DiffId, Hasher, VerifyingReader};
@@ -64,12 +64,12 @@ pub fn apply(tar: impl Read, target: &Root, options: &ApplyOptions) -> Result<Ap
     let (source, is_opaque, made) = layer_entries(Reader::new(source).accept_sparse(), &mut layer)
         .and_then(|source| Ok((source, layer.is_opaque, layer.unpacker.finish()?)))
         .map_err(|error| too_large(error, limit_bytes))?;
-    let (digest, size_bytes) = source.inner.finish();
+    let (digest, size_bytes) = source.into_inner().inner.finish();
     let Made { implicit_dirs, links_below, usage } = made;
     Ok(Applied { diff_id: DiffId(digest), size_bytes, implicit_dirs, links_below, usage, is_opaque })
 }
 
-fn layer_entries<R: Read>(mut reader: Reader<R>, layer: &mut LayerTarget<'_>) -> Result<R> {
+fn layer_entries<R: BufRead>(mut reader: Reader<R>, layer: &mut LayerTarget<'_>) -> Result<R> {
     while let Some(entry) = reader.next_entry()? {
         layer.apply_entry(&entry, &mut reader)?;
     }
@@ -82,7 +82,7 @@ struct LayerTarget<'root> {
 }
 
 impl LayerTarget<'_> {
-    fn apply_entry(&mut self, entry: &Entry, reader: &mut Reader<impl Read>) -> Result<()> {
+    fn apply_entry(&mut self, entry: &Entry, reader: &mut Reader<impl BufRead>) -> Result<()> {
         let path = checked_path(&entry.path)?;
         match Meaning::of(&path)? {
             Meaning::Entry => self.unpacker.unpack(&path, entry, reader),

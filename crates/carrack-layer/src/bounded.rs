@@ -2,7 +2,7 @@
 //!
 //! Invariant: no byte beyond the bound is given out.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use crate::Error;
 
@@ -29,6 +29,22 @@ impl<R: Read> Read for Bounded<R> {
         let left = self.left_bytes.checked_sub(count as u64);
         self.left_bytes = left.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
         Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Bounded<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let buffer = self.inner.fill_buf()?;
+        match buffer.len() as u64 <= self.left_bytes {
+            true => Ok(buffer),
+            false => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.inner.consume(count);
+        // No more than was buffered, and that was compared with what is left.
+        self.left_bytes = self.left_bytes.saturating_sub(count as u64);
     }
 }
 

@@ -72,6 +72,16 @@ pub fn auto<'source>(
     Ok((compression, reader(compression, Cursor::new(start).chain(source))?))
 }
 
+/// [`auto`] of a source that has a buffer: its bytes are not copied into another.
+pub fn auto_buffered<'source>(
+    mut source: impl BufRead + Send + 'source,
+) -> io::Result<(Compression, Decompressed<'source>)> {
+    let mut start = Vec::with_capacity(MAGIC_BYTES);
+    source.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
+    let compression = Compression::detect(&start);
+    Ok((compression, buffered(compression, Cursor::new(start).chain(source))?))
+}
+
 fn buffered<'source>(
     compression: Compression,
     source: impl BufRead + Send + 'source,

@@ -4,7 +4,7 @@
 //! mounted alone, with the tar as its device; whiteouts are character devices 0:0, and opaque folders have
 //! [`OPAQUE_XATTR`](crate::OPAQUE_XATTR), so that overlayfs can stack it.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use carrack_erofs::{Limits, Scratch};
@@ -62,10 +62,14 @@ pub struct Indexed {
 }
 
 /// Indexes an uncompressed tar into `out`, an empty file; reads it to its end. Nothing is synced.
-pub fn index(tar: impl Read, out: &mut (impl Write + Seek), options: &IndexOptions<'_>) -> Result<Indexed> {
+pub fn index(
+    tar: impl BufRead,
+    out: &mut (impl Write + Seek),
+    options: &IndexOptions<'_>,
+) -> Result<Indexed> {
     let limit_bytes = options.max_size_bytes;
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
-    let mut reader = Reader::new(Bounded::new(tar, limit_bytes)).accept_sparse();
+    let mut reader = Reader::buffered(Bounded::new(tar, limit_bytes)).accept_sparse();
     let indexed = read_entries(&mut reader, &mut names)
         .and_then(|entries| Ok((entries, reader.finish()?)))
         .map_err(|error| too_large(error, limit_bytes))?;
@@ -92,8 +96,8 @@ pub fn index_file(
 }
 
 /// Reads a tar to its end and keeps nothing: what is no archive fails where that is seen, however long it is.
-pub fn skim(tar: impl Read) -> Result<()> {
-    let mut reader = Reader::new(tar).accept_sparse();
+pub fn skim(tar: impl BufRead) -> Result<()> {
+    let mut reader = Reader::buffered(tar).accept_sparse();
     while reader.next_entry()?.is_some() {}
     reader.finish().map(drop)
 }
@@ -102,7 +106,7 @@ fn scratch(folder: &Path) -> Scratch<'_> {
     Scratch::new(move || anonymous_file(folder))
 }
 
-fn read_entries(reader: &mut Reader<impl Read>, names: &mut Names<'_>) -> Result<u64> {
+fn read_entries(reader: &mut Reader<impl BufRead>, names: &mut Names<'_>) -> Result<u64> {
     let mut entries = 0;
     while let Some(entry) = reader.next_entry()? {
         entries += 1;

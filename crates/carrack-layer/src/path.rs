@@ -29,6 +29,10 @@ pub(crate) enum Meaning<'path> {
 
 impl<'path> Meaning<'path> {
     pub fn of(path: &'path Path) -> Result<Self> {
+        // Nearly all paths have no mark anywhere.
+        if !path.as_os_str().as_bytes().windows(WHITEOUT_PREFIX.len()).any(|part| part == WHITEOUT_PREFIX) {
+            return Ok(Self::Entry);
+        }
         let folders = path.parent().unwrap_or(Path::new(""));
         for folder in folders {
             if folder.as_bytes().starts_with(AUFS_PREFIX) {
@@ -51,14 +55,10 @@ impl<'path> Meaning<'path> {
 
 /// A path of an archive as one below its root: without `/` and `.`; one with `..` is refused.
 pub(crate) fn checked_path(path: &Path) -> Result<PathBuf> {
-    let mut checked = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => checked.push(name),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            Component::ParentDir => return Err(refused(path, "the path has `..`")),
-        }
-    }
+    let checked = match plain(path) {
+        Some(path) => path.to_owned(),
+        None => collected(path)?,
+    };
     match checked.as_os_str().as_bytes() {
         bytes if bytes.len() > MAX_PATH_BYTES => {
             let start = PathBuf::from(OsStr::from_bytes(&bytes[..80]));
@@ -67,6 +67,26 @@ pub(crate) fn checked_path(path: &Path) -> Result<PathBuf> {
         bytes if bytes.contains(&0) => Err(refused(path, "the path has a NUL byte")),
         _ => Ok(checked),
     }
+}
+
+/// The path, where nothing but a first `./` has to go: that is how nearly all are written.
+fn plain(path: &Path) -> Option<&Path> {
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
+    let is_plain = bytes.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+    is_plain.then(|| Path::new(OsStr::from_bytes(bytes)))
+}
+
+fn collected(path: &Path) -> Result<PathBuf> {
+    let mut collected = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => collected.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            Component::ParentDir => return Err(refused(path, "the path has `..`")),
+        }
+    }
+    Ok(collected)
 }
 
 pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Error {

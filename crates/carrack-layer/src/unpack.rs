@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ impl<'root> Unpacker<'root> {
     }
 
     /// Makes what the entry describes at `path`, which is a [`checked_path`]; its data come from `reader`.
-    pub fn unpack(&mut self, path: &Path, entry: &Entry, reader: &mut Reader<impl Read>) -> Result<()> {
+    pub fn unpack(&mut self, path: &Path, entry: &Entry, reader: &mut Reader<impl BufRead>) -> Result<()> {
         let Some(name) = path.file_name() else { return self.unpack_root(entry) };
         if entry.kind == EntryKind::Directory {
             self.folders.forget_implicit(path);
@@ -151,7 +151,7 @@ impl Maker {
         folder: &Folder,
         fd: OwnedFd,
         (path, entry): (&Path, &Entry),
-        reader: &mut Reader<impl Read>,
+        reader: &mut Reader<impl BufRead>,
     ) -> Result<()> {
         let mut file = File::from(fd);
         match reader.data().segments.map(<[Segment]>::to_vec) {
@@ -296,7 +296,7 @@ fn fill_sparse(
     file: &mut File,
     (path, entry): (&Path, &Entry),
     segments: &[Segment],
-    reader: &mut Reader<impl Read>,
+    reader: &mut Reader<impl BufRead>,
 ) -> Result<()> {
     for segment in segments {
         file.seek(SeekFrom::Start(segment.offset)).during("seek in", path).map_err(unpacking(path))?;

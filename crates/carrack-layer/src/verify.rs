@@ -3,7 +3,7 @@
 //! Invariant: nothing is written, and what is kept in memory is what differs, not what is there.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
@@ -54,7 +54,7 @@ fn difference(
     root: &Root,
     path: &Path,
     entry: &Entry,
-    reader: &mut Reader<impl Read>,
+    reader: &mut Reader<impl BufRead>,
 ) -> Result<Option<String>> {
     // A parent that is no folder any more is no failure of the comparison.
     let Ok(place) = root.at(path) else { return Ok(Some("its folder is not there".to_owned())) };
@@ -91,7 +91,7 @@ fn difference(
     }
 }
 
-fn compare_content(place: &Place<'_>, reader: &mut Reader<impl Read>) -> Result<Option<String>> {
+fn compare_content(place: &Place<'_>, reader: &mut Reader<impl BufRead>) -> Result<Option<String>> {
     let mut file = place.open_file()?;
     let mut buffer = Vec::new();
     let mut offset = 0;

@@ -68,6 +68,13 @@ pub fn start_writeback(file: &File, offset: u64, length: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Lets writes of whole, aligned blocks go past the kernel's cache, or through it again; not every file system can.
+pub fn bypass_cache(file: &File, is_on: bool) -> std::io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(rustix::fs::OFlags::DIRECT, is_on);
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
+}
+
 /// Makes the names in the folder of `path` durable.
 pub fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));

@@ -13,6 +13,7 @@
 
 mod archive;
 mod archive_writer;
+mod blocks;
 mod dir;
 mod docker_archive;
 mod files;

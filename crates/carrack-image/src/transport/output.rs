@@ -3,17 +3,13 @@
 //! Invariant: nothing is sought, so that a pipe will do.
 
 use std::fs::{File, OpenOptions, metadata};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use carrack_sys::{IoContext, atomic};
 
 use super::staged::{StagedFile, folder_of};
 use crate::Result;
-
-const COPY_BYTES: usize = 128 << 10;
-/// So many bytes are handed to the disk at once, so that little is left for the sync at the end.
-const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// An open place for the bytes of an archive; a file that is dropped before [`Output::finish`] leaves nothing.
 pub struct Output {
@@ -54,7 +50,8 @@ impl Output {
     pub fn copy_from(&mut self, source: &File, length: u64) -> io::Result<u64> {
         let mut source = source.take(length);
         match &mut self.sink {
-            Sink::Staged(staged) => copy_to_disk(&mut source, staged.file()),
+            // Not `copy_file_range`: where blocks cannot be shared it moves page after page, through the cache.
+            Sink::Staged(staged) => staged.copy_from(&mut source),
             // Into a pipe the kernel moves pages.
             Sink::Stream(file) => io::copy(&mut source, file),
         }
@@ -71,44 +68,20 @@ impl Output {
         }
     }
 
-    fn file(&mut self) -> &mut File {
+    fn sink(&mut self) -> &mut dyn Write {
         match &mut self.sink {
-            Sink::Staged(staged) => staged.file(),
+            Sink::Staged(staged) => staged,
             Sink::Stream(file) => file,
-        }
-    }
-}
-
-/// Copies between files, and hands what is written to the disk meanwhile.
-///
-/// Not `copy_file_range`: where blocks cannot be shared it moves page after page, at twice the CPU time of this.
-fn copy_to_disk(source: &mut impl Read, file: &mut File) -> io::Result<u64> {
-    let mut buffer = vec![0; COPY_BYTES];
-    let begin = file.stream_position()?;
-    let (mut position, mut handed_over) = (begin, begin);
-    loop {
-        let count = match source.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        if count == 0 {
-            return Ok(position - begin);
-        }
-        file.write_all(&buffer[..count])?;
-        position += count as u64;
-        if position - handed_over >= WRITEBACK_BYTES {
-            atomic::start_writeback(file, handed_over, position - handed_over);
-            handed_over = position;
         }
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file().write(bytes)
+        self.sink().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file().flush()
+        self.sink().flush()
     }
 }

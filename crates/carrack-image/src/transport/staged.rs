@@ -1,12 +1,13 @@
 //! A file that gets its name when it is complete.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carrack_sys::{IoContext, atomic};
 
+use super::blocks::BlockWriter;
 use crate::Result;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -25,7 +26,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// A temporary file; dropped before [`StagedFile::name`], it is removed.
 pub(super) struct StagedFile {
     path: PathBuf,
-    file: File,
+    blocks: BlockWriter,
 }
 
 impl StagedFile {
@@ -34,26 +35,27 @@ impl StagedFile {
     pub fn create(folder: &Path) -> Result<Self> {
         let path = temporary_name(folder);
         let file = OpenOptions::new().write(true).create_new(true).open(&path).during("create", &path)?;
-        Ok(Self { path, file })
+        Ok(Self { path, blocks: BlockWriter::new(file) })
     }
 
-    /// The file itself.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
+    /// Writes `source` to its end; returns how many bytes it had.
+    pub fn copy_from(&mut self, source: &mut dyn Read) -> io::Result<u64> {
+        self.blocks.copy_from(source)
     }
 
     /// Syncs the file and names it; the name itself is durable when its folder is synced.
-    pub fn name(self, target: &Path) -> Result<()> {
-        self.file.sync_data().during("sync", &self.path)?;
+    pub fn name(mut self, target: &Path) -> Result<()> {
+        self.blocks.finish().during("write", &self.path)?.sync_data().during("sync", &self.path)?;
         Ok(fs::rename(&self.path, target).during("rename to", target)?)
     }
 }
 
 impl Write for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.blocks.write(bytes)
     }
 
+    /// Nothing counts before the file has its name.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

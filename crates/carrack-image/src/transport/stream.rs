@@ -4,7 +4,7 @@
 //! Invariant: memory is bounded, and what is stored is named by its own digest: an archive that turns out broken
 //! leaves only blobs that nothing names, which are garbage.
 
-use std::io::{self, Cursor, Read};
+use std::io::{BufRead, Cursor, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,9 +63,15 @@ impl StreamedArchive {
         self.names.contains(name)
     }
 
-    fn store(&self, data: &mut impl Read) -> Result<Data> {
+    fn store(&self, reader: &mut Reader<impl BufRead>) -> Result<Data> {
         let mut writer = self.content.writer()?;
-        io::copy(data, &mut writer).during("copy a file of", self.names.path())?;
+        loop {
+            let chunk = reader.next_chunk().map_err(|error| self.refuse(&error))?;
+            if chunk.is_empty() {
+                break;
+            }
+            writer.write_all(chunk).during("copy a file of", self.names.path())?;
+        }
         let (digest, size_bytes) = writer.commit()?;
         Ok(Data::Stored { digest, size_bytes })
     }

@@ -1,10 +1,11 @@
 //! Reads an archive from a stream, entry by entry.
 //!
-//! Invariant: memory is bounded by one buffer and [`MAX_EXTENSION_BYTES`] for each kind of extension header, and after
-//! the last entry the stream can be read to its end ([`Reader::finish`]), as its digest needs.
+//! Invariant: memory is bounded by the buffer of the stream and [`MAX_EXTENSION_BYTES`] for each kind of extension header,
+//! and after the last entry the stream can be read to its end ([`Reader::finish`]), as its digest needs. Data that nobody
+//! asks for are not copied.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ use super::{BLOCK_BYTES, Entry, EntryKind, Segment};
 use crate::{Error, Result};
 
 const BUFFER_BYTES: usize = 128 * 1024;
+/// What is read at once where data can be passed over: a header, and usually the whole of small files after it.
+const SEEKING_BUFFER_BYTES: usize = 8 * 1024;
 /// The longest extended header or long name that is read into memory.
 const MAX_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// The most that may follow the end of an archive; records of 10 KiB are usual, and of 1 MiB known.
@@ -25,10 +28,9 @@ const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
 /// A streaming reader of tar archives. As a [`Read`], it gives the data of the current entry.
 pub struct Reader<R> {
     inner: R,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    /// Bytes of the archive before `start`.
+    /// Bytes of the buffer of `inner` that were given out as a chunk, and are passed by the next call.
+    given: usize,
+    /// Bytes of the archive that were read, those that were given out included.
     offset: u64,
     /// Data of the current entry not given out yet, and the padding after them.
     data_left: u64,
@@ -71,15 +73,29 @@ impl Extensions {
     }
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> Reader<BufReader<R>> {
     /// Reads an uncompressed archive from `inner`, which needs no buffering.
     pub fn new(inner: R) -> Self {
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        Self::buffered(BufReader::with_capacity(BUFFER_BYTES, inner))
+    }
+
+    /// Reads an archive of `length` bytes, from its beginning; data that nobody asks for are not read.
+    pub fn seekable(inner: R, length: u64) -> Self
+    where
+        R: Seek,
+    {
+        let skip = BufReader::seek_relative;
+        let inner = BufReader::with_capacity(SEEKING_BUFFER_BYTES, inner);
+        Self { seeking: Some(Seeking { length, skip }), ..Self::buffered(inner) }
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads an uncompressed archive from the buffer of `inner`.
+    pub fn buffered(inner: R) -> Self {
         Self {
             inner,
-            buffer,
-            start: 0,
-            end: 0,
+            given: 0,
             offset: 0,
             data_left: 0,
             padding: 0,
@@ -89,15 +105,6 @@ impl<R: Read> Reader<R> {
             segments: None,
             seeking: None,
         }
-    }
-
-    /// Reads an archive of `length` bytes, from its beginning; data that nobody asks for are not read.
-    pub fn seekable(inner: R, length: u64) -> Self
-    where
-        R: Seek,
-    {
-        let skip = |inner: &mut R, count| inner.seek(SeekFrom::Current(count)).map(|_| ());
-        Self { seeking: Some(Seeking { length, skip }), ..Self::new(inner) }
     }
 
     /// Takes sparse files, which are an error otherwise. The data of such an entry are only the parts that
@@ -137,15 +144,15 @@ impl<R: Read> Reader<R> {
         if self.data_left == 0 {
             return Ok(&[]);
         }
-        if self.start == self.end && self.fill()? == 0 {
+        let buffered = self.fill()?;
+        if buffered == 0 {
             return Err(Error::Truncated { offset: self.offset });
         }
-        let available = (self.end - self.start) as u64;
-        let length = available.min(self.data_left);
-        self.data_left -= length;
-        let start = self.start;
-        self.advance(usize::try_from(length).unwrap_or(BUFFER_BYTES));
-        Ok(&self.buffer[start..self.start])
+        let length = buffered.min(usize::try_from(self.data_left).unwrap_or(usize::MAX));
+        self.give(length);
+        self.data_left -= length as u64;
+        let chunk = self.inner.fill_buf().map_err(|source| Error::Read { source })?;
+        Ok(&chunk[..length])
     }
 
     /// Reads what follows the end of the archive, to the end of the stream, and returns the stream. In a source of known
@@ -158,11 +165,13 @@ impl<R: Read> Reader<R> {
             self.check_trailing(length.saturating_sub(end))?;
             return Ok(self.inner);
         }
-        while self.start < self.end || self.fill()? > 0 {
-            self.advance(self.end - self.start);
+        loop {
+            match self.fill()? {
+                0 => return Ok(self.inner),
+                count => self.give(count),
+            }
             self.check_trailing(self.offset - end)?;
         }
-        Ok(self.inner)
     }
 
     fn check_trailing(&self, count: u64) -> Result<()> {
@@ -309,18 +318,17 @@ impl<R: Read> Reader<R> {
     }
 
     fn block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
-        while self.end - self.start < BLOCK_BYTES {
+        let (mut block, mut length, start) = ([0; BLOCK_BYTES], 0, self.offset);
+        while length < BLOCK_BYTES {
             if self.fill()? == 0 {
-                return if self.start == self.end {
-                    Ok(None)
-                } else {
-                    Err(Error::Truncated { offset: self.offset })
-                };
+                return if length == 0 { Ok(None) } else { Err(Error::Truncated { offset: start }) };
             }
+            let buffered = self.inner.fill_buf().map_err(|source| Error::Read { source })?;
+            let count = buffered.len().min(BLOCK_BYTES - length);
+            block[length..length + count].copy_from_slice(&buffered[..count]);
+            self.give(count);
+            length += count;
         }
-        let mut block = [0; BLOCK_BYTES];
-        block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK_BYTES]);
-        self.advance(BLOCK_BYTES);
         Ok(Some(block))
     }
 
@@ -345,50 +353,44 @@ impl<R: Read> Reader<R> {
 
     fn skip_data(&mut self) -> Result<()> {
         self.data_left += std::mem::take(&mut self.padding); // the sum fits: sizes are refused above 2^63
+        if self.data_left > 0 {
+            self.seek_over_data()?;
+        }
         while self.data_left > 0 {
-            if self.start == self.end {
-                self.seek_over_data()?;
-            }
             self.next_chunk()?;
         }
         Ok(())
     }
 
-    /// Passes over what is not in the buffer, where the source can do that.
+    /// Passes over the data, where the source can do that.
     fn seek_over_data(&mut self) -> Result<()> {
+        self.pass_given();
         let Some(Seeking { length, skip }) = &self.seeking else { return Ok(()) };
         let end = self.offset.checked_add(self.data_left).filter(|end| end <= length);
-        end.ok_or(Error::Truncated { offset: *length })?;
-        if self.data_left > BUFFER_BYTES as u64 {
-            let count = i64::try_from(self.data_left).unwrap_or(i64::MAX);
-            skip(&mut self.inner, count).map_err(|source| Error::Read { source })?;
-            self.offset += std::mem::take(&mut self.data_left);
-        }
-        Ok(())
+        self.offset = end.ok_or(Error::Truncated { offset: *length })?;
+        let count = i64::try_from(std::mem::take(&mut self.data_left)).unwrap_or(i64::MAX);
+        skip(&mut self.inner, count).map_err(|source| Error::Read { source })
     }
 
-    /// Reads more into the buffer; what is in it moves to its front only when there is no room behind it.
+    /// Reads more when nothing is buffered; how many bytes are, 0 at the end of the stream.
     fn fill(&mut self) -> Result<usize> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
+        self.pass_given();
         loop {
-            match self.inner.read(&mut self.buffer[self.end..]) {
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(count);
-                }
+            match self.inner.fill_buf() {
+                Ok(buffered) => return Ok(buffered.len()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Read { source }),
             }
         }
     }
 
-    fn advance(&mut self, count: usize) {
-        self.start += count;
+    fn pass_given(&mut self) {
+        self.inner.consume(std::mem::take(&mut self.given));
+    }
+
+    /// The next `count` bytes of the buffer are taken: they stay there until the next call.
+    fn give(&mut self, count: usize) {
+        self.given = count;
         self.offset += count as u64;
     }
 
@@ -397,21 +399,22 @@ impl<R: Read> Reader<R> {
     }
 }
 
-impl<R: Read> Read for Reader<R> {
+impl<R: BufRead> Read for Reader<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         if self.data_left == 0 || target.is_empty() {
             return Ok(0);
         }
-        if self.start == self.end && self.fill().map_err(io::Error::other)? == 0 {
+        if self.fill().map_err(io::Error::other)? == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 Error::Truncated { offset: self.offset },
             ));
         }
         let left = usize::try_from(self.data_left).unwrap_or(usize::MAX);
-        let length = target.len().min(self.end - self.start).min(left);
-        target[..length].copy_from_slice(&self.buffer[self.start..self.start + length]);
-        self.advance(length);
+        let buffered = self.inner.fill_buf()?;
+        let length = target.len().min(buffered.len()).min(left);
+        target[..length].copy_from_slice(&buffered[..length]);
+        self.give(length);
         self.data_left -= length as u64;
         Ok(length)
     }

@@ -1,8 +1,8 @@
-//! A tar that is written down while it is read: a thread of its own hashes and writes it.
+//! A tar that is written down while it is read: one thread brings its bytes, another reads, hashes and writes them.
 //!
 //! Invariant: the bytes that the reader was given, to the end of the stream, are those that are written; else both fail.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use carrack_content::BlobWriter;
@@ -14,80 +14,126 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// As many chunks wait between the threads.
 const CHUNKS: usize = 4;
 
-/// Lets `read` read `tar`, which goes into `writer` meanwhile.
-pub(super) fn written_down<T>(
+/// A chunk of the tar; an empty one is the end, an error breaks the stream.
+type Piece = io::Result<Vec<u8>>;
+
+/// Lets `read` read `tar` to its end on a thread of its own, which writes it into `writer` too; this thread brings it.
+///
+/// To inflate is the longest part of a pull, so that the thread that does it is left alone with that.
+pub(super) fn written_down<T: Send>(
     tar: &mut dyn Read,
-    mut writer: BlobWriter,
-    read: impl FnOnce(&mut dyn Read) -> Result<T>,
+    writer: BlobWriter,
+    read: impl FnOnce(&mut dyn BufRead) -> Result<T> + Send,
 ) -> Result<(T, BlobWriter)> {
     std::thread::scope(|scope| {
-        let (full, to_write) = sync_channel(CHUNKS);
+        let (full, pieces) = sync_channel(CHUNKS);
         // As many as there can be, so that none is ever thrown away.
-        let (empty, spare) = sync_channel(CHUNKS + 2);
-        let writing = scope.spawn(move || write(&mut writer, &to_write, &empty).map(|()| writer));
-        let mut tee = Tee { tar, full, spare, chunk: Vec::new() };
-        let result = read(&mut tee);
-        let handed_over = tee.hand_over();
-        drop(tee);
-        // When the writer has failed, the reader only knows that nobody takes its chunks.
-        let writer = writing.join().expect("writing does not panic")?;
-        handed_over.map_err(|source| carrack_layer::Error::Write { source })?;
-        Ok((result?, writer))
+        let (used, spare) = sync_channel(CHUNKS + 2);
+        let reading = scope.spawn(move || {
+            let mut tar = Written {
+                pieces,
+                used,
+                writer,
+                chunk: Vec::new(),
+                position: 0,
+                is_at_end: false,
+                failure: None,
+            };
+            let result = read(&mut tar);
+            match tar.failure {
+                // The reader only knows that it gets no more.
+                Some(source) => Err(carrack_layer::Error::Write { source }.into()),
+                None => Ok((result?, tar.writer)),
+            }
+        });
+        bring(tar, &full, &spare);
+        reading.join().expect("reading does not panic")
     })
 }
 
 /// Reads to the end of a stream, or to where it is no archive.
-pub(super) fn drain(tar: &mut dyn Read) -> Result<()> {
+pub(super) fn drain(tar: &mut dyn BufRead) -> Result<()> {
     Ok(carrack_layer::skim(tar)?)
 }
 
-fn write(
-    writer: &mut BlobWriter,
-    to_write: &Receiver<Vec<u8>>,
-    empty: &SyncSender<Vec<u8>>,
-) -> Result<(), carrack_layer::Error> {
-    while let Ok(chunk) = to_write.recv() {
-        writer.write_all(&chunk).map_err(|source| carrack_layer::Error::Write { source })?;
-        // Nobody wants it at the end.
-        let _ = empty.try_send(chunk);
+/// Hands a tar over to its end, or until nobody wants it.
+fn bring(tar: &mut dyn Read, full: &SyncSender<Piece>, spare: &Receiver<Vec<u8>>) {
+    loop {
+        // New memory for each chunk would have to be mapped and cleared.
+        let mut chunk = spare.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK_BYTES, 0);
+        let piece = fill(tar, &mut chunk).map(|count| {
+            chunk.truncate(count);
+            chunk
+        });
+        let is_last = piece.as_ref().map_or(true, Vec::is_empty);
+        if full.send(piece).is_err() || is_last {
+            return;
+        }
     }
-    Ok(())
 }
 
-/// Gives the bytes of a tar, and copies of them to the thread that writes.
-struct Tee<'a> {
-    tar: &'a mut dyn Read,
-    full: SyncSender<Vec<u8>>,
-    /// Chunks that were written: new memory for each would have to be mapped and cleared.
-    spare: Receiver<Vec<u8>>,
+/// Reads until the buffer is full or the stream ends.
+fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match source.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Gives the bytes of a tar, which it has written before.
+struct Written {
+    pieces: Receiver<Piece>,
+    /// Chunks that were read, to be filled again.
+    used: SyncSender<Vec<u8>>,
+    writer: BlobWriter,
     chunk: Vec<u8>,
+    /// As much of the chunk was read.
+    position: usize,
+    is_at_end: bool,
+    /// Why it cannot be written.
+    failure: Option<io::Error>,
 }
 
-impl Tee<'_> {
-    fn hand_over(&mut self) -> io::Result<()> {
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        let mut next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
-        next.clear();
-        let chunk = std::mem::replace(&mut self.chunk, next);
-        self.full.send(chunk).map_err(|_| io::Error::other("the tar cannot be written down"))
+impl Written {
+    fn next(&mut self) -> io::Result<()> {
+        self.position = 0;
+        // Nobody wants it at the end.
+        let _ = self.used.try_send(std::mem::take(&mut self.chunk));
+        let ended = || Err(io::Error::new(io::ErrorKind::UnexpectedEof, "whoever brings the tar has ended"));
+        self.chunk = self.pieces.recv().unwrap_or_else(|_| ended())?;
+        self.writer.write_all(&self.chunk).map_err(|error| {
+            self.failure = Some(error);
+            io::Error::other("the tar cannot be written down")
+        })
     }
 }
 
-impl Read for Tee<'_> {
+impl Read for Written {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.tar.read(buffer)?;
-        let mut left = &buffer[..count];
-        while !left.is_empty() {
-            let fits = left.len().min(CHUNK_BYTES - self.chunk.len());
-            self.chunk.extend_from_slice(&left[..fits]);
-            left = &left[fits..];
-            if self.chunk.len() == CHUNK_BYTES {
-                self.hand_over()?;
-            }
-        }
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
+    }
+}
+
+impl BufRead for Written {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.chunk.len() && !self.is_at_end {
+            self.next()?;
+            self.is_at_end = self.chunk.is_empty();
+        }
+        Ok(&self.chunk[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
     }
 }
 

@@ -1,0 +1,200 @@
+//! A large file that is written to be carried away: in whole blocks, by a thread of its own, past the kernel's cache
+//! where the file system allows that.
+//!
+//! Filling the cache costs more time than all else of an export, and drives out what somebody needs.
+//!
+//! Invariant: a block is written at its place, whatever was written there before: a write that has failed half way can
+//! be done again.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use carrack_sys::atomic;
+
+const BLOCK_BYTES: usize = 2 << 20;
+/// No file system asks for more of the address and the place of what goes past the cache.
+const ALIGNMENT: usize = 4096;
+/// As many blocks wait for the thread: the disk has the next one at hand.
+const BLOCKS: usize = 2;
+
+/// Takes bytes, and writes them in blocks.
+pub(super) struct BlockWriter {
+    file: Arc<File>,
+    block: Block,
+    /// Begun when there is a full block: small files are written at once.
+    writing: Option<Writing>,
+    /// The place of `block` in the file.
+    position: u64,
+}
+
+/// The thread that writes full blocks.
+struct Writing {
+    full: SyncSender<Block>,
+    spare: Receiver<Block>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Memory at an address that a disk can fetch from.
+struct Block {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Block {
+    fn new() -> Self {
+        let bytes = vec![0; BLOCK_BYTES + ALIGNMENT];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { bytes, start, length: 0 }
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start + self.length..self.start + BLOCK_BYTES]
+    }
+}
+
+impl BlockWriter {
+    /// `file` is empty.
+    pub fn new(file: File) -> Self {
+        Self { file: Arc::new(file), block: Block::new(), writing: None, position: 0 }
+    }
+
+    /// Writes `source` to its end; returns how many bytes it had.
+    pub fn copy_from(&mut self, source: &mut dyn Read) -> io::Result<u64> {
+        let mut copied = 0;
+        loop {
+            match source.read(self.block.room()) {
+                Ok(0) => return Ok(copied),
+                Ok(count) => {
+                    copied += count as u64;
+                    self.filled(count)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes what is left; all is in the file then, and nothing synced.
+    pub fn finish(&mut self) -> io::Result<&File> {
+        self.end_thread()?;
+        // The rest is no whole block, which the cache takes alone.
+        let _ = atomic::bypass_cache(&self.file, false);
+        self.file.write_all_at(self.block.filled(), self.position)?;
+        self.position += self.block.length as u64;
+        self.block.length = 0;
+        Ok(&self.file)
+    }
+
+    /// Counts bytes that were put into the block.
+    fn filled(&mut self, count: usize) -> io::Result<()> {
+        self.block.length += count;
+        if self.block.length < BLOCK_BYTES {
+            return Ok(());
+        }
+        let file = &self.file;
+        let writing = self.writing.get_or_insert_with(|| Writing::begin(Arc::clone(file)));
+        let next = writing.spare.try_recv().unwrap_or_else(|_| Block::new());
+        self.position += BLOCK_BYTES as u64;
+        match writing.full.send(std::mem::replace(&mut self.block, next)) {
+            Ok(()) => Ok(()),
+            Err(_) => self.end_thread(), // it says why it has ended
+        }
+    }
+
+    fn end_thread(&mut self) -> io::Result<()> {
+        let Some(Writing { full, spare, thread }) = self.writing.take() else { return Ok(()) };
+        drop((full, spare));
+        thread.join().expect("writing does not panic")
+    }
+}
+
+impl Writing {
+    fn begin(file: Arc<File>) -> Self {
+        let (full, to_write) = sync_channel::<Block>(BLOCKS);
+        // As many as there can be, so that none is ever thrown away.
+        let (empty, spare) = sync_channel(BLOCKS + 2);
+        let thread = thread::spawn(move || write_blocks(&file, &to_write, &empty));
+        Self { full, spare, thread }
+    }
+}
+
+fn write_blocks(file: &File, to_write: &Receiver<Block>, empty: &SyncSender<Block>) -> io::Result<()> {
+    let mut bypasses = atomic::bypass_cache(file, true).is_ok();
+    let mut position = 0;
+    while let Ok(mut block) = to_write.recv() {
+        let written = file.write_all_at(block.filled(), position);
+        if bypasses && written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
+            // The file system asks for something else of such writes.
+            atomic::bypass_cache(file, false)?;
+            bypasses = false;
+            file.write_all_at(block.filled(), position)?;
+        } else {
+            written?;
+        }
+        if !bypasses {
+            // So that little is left for the sync at the end.
+            atomic::start_writeback(file, position, BLOCK_BYTES as u64);
+        }
+        position += BLOCK_BYTES as u64;
+        block.length = 0;
+        // Nobody wants it at the end.
+        let _ = empty.try_send(block);
+    }
+    Ok(())
+}
+
+impl Write for BlockWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.block.room();
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.filled(count)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_in_the_file_whatever_its_length() {
+        for folder in [std::env::temp_dir().as_path(), std::path::Path::new("/dev/shm")] {
+            for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 7 * BLOCK_BYTES + 513] {
+                let folder = tempfile::tempdir_in(folder).unwrap();
+                let path = folder.path().join("file");
+                let bytes: Vec<u8> = (0..length).map(|number| (number * 31 % 251) as u8).collect();
+                let mut writer = BlockWriter::new(File::create_new(&path).unwrap());
+                let (first, rest) = bytes.split_at(length / 3);
+                writer.write_all(first).unwrap();
+                assert_eq!(writer.copy_from(&mut &rest[..]).unwrap(), rest.len() as u64);
+                writer.finish().unwrap();
+                assert!(std::fs::read(&path).unwrap() == bytes, "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_an_error() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let file = OpenOptions::new().read(true).open(path.path()).unwrap();
+        let mut writer = BlockWriter::new(file);
+        let copied = writer.copy_from(&mut io::repeat(7).take(20 * BLOCK_BYTES as u64));
+        assert!(copied.and_then(|_| writer.finish().map(drop)).is_err());
+    }
+}
