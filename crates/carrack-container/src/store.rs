@@ -330,7 +330,7 @@ impl ContainerStore {
     fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {
         write_json(&self.run_folder(id).join(STATE), state, Durability::Volatile)?;
         let is_lasting = match state.status {
-            Status::Creating | Status::Created => true,
+            Status::Creating | Status::Created | Status::Initialized => true,
             // One that is removed now need not be remembered as ended: after a reboot it is lost, and removed then.
             Status::Exited => {
                 !self.read_record(id).is_ok_and(|record| record.is_some_and(|one| one.host.auto_remove))

@@ -13,7 +13,8 @@ use carrack_sys::{IoContext, atomic, tree};
 use crate::{Engine, Result};
 
 /// Folders of records below the root, in which a crash may leave a temporary file.
-const RECORD_FOLDERS: [&str; 6] = ["", "images", "images/log", "build-cache", "layer-origins", "manifests"];
+const RECORD_FOLDERS: [&str; 7] =
+    ["", "images", "images/log", "build-cache", "layer-origins", "manifests", "secrets"];
 
 /// What the next collection takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub const STAGE_PROGRAM: &str = "carrack-stage";
 pub(crate) enum Task {
     /// Start a container, and stay with it.
     Monitor(ContainerId),
+    /// Set a container up and stay with it; start it when somebody asks for that.
+    Hold(ContainerId),
     /// Run a command in a running container.
     Exec(Box<ExecTask>),
     /// Run one step of a build.
@@ -42,18 +44,27 @@ pub(crate) enum Task {
 struct Handover {
     environment: Environment,
     task: Task,
+    /// Descriptors that it has inherited for the program which it starts.
+    descriptors: Vec<u32>,
 }
 
 impl Engine {
     /// Starts a stage; `title` is shown in the list of processes.
-    pub(crate) fn start_stage(&self, task: Task, title: &str) -> Result<Client> {
+    pub(crate) fn start_stage(&self, task: Task, title: &str, descriptors: &[u32]) -> Result<Client> {
         let (client, peer) = attach::pair()?;
-        spawn(&self.environment, task, title, peer, Stdio::inherit())?;
+        let handover = self.handover(task, descriptors);
+        spawn(&handover, title, peer, Stdio::inherit())?;
         Ok(client)
     }
 
     /// Starts the monitor of a container, which gets the streams of this process where the container is to have them.
-    pub(crate) fn start_monitor_stage(&self, id: &ContainerId, passes_streams: bool) -> Result<Client> {
+    pub(crate) fn start_monitor_stage(
+        &self,
+        task: Task,
+        id: &ContainerId,
+        passes_streams: bool,
+        descriptors: &[u32],
+    ) -> Result<Client> {
         let (client, peer) = attach::pair()?;
         if passes_streams {
             let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
@@ -61,24 +72,32 @@ impl Engine {
         }
         let title = format!("monitor {}", id.short());
         // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
-        spawn(&self.environment, Task::Monitor(id.clone()), &title, peer, Stdio::null())?;
+        spawn(&self.handover(task, descriptors), &title, peer, Stdio::null())?;
         Ok(client)
+    }
+
+    fn handover(&self, task: Task, descriptors: &[u32]) -> Handover {
+        Handover { environment: self.environment.clone(), task, descriptors: descriptors.to_vec() }
     }
 }
 
 /// Starts a stage that nobody listens to; its exit code tells.
 pub(crate) fn spawn_background(environment: &Environment, task: Task, title: &str) -> Result<Child> {
     let (_, peer) = attach::pair()?;
-    spawn(environment, task, title, peer, Stdio::null())
+    let handover = Handover { environment: environment.clone(), task, descriptors: Vec::new() };
+    spawn(&handover, title, peer, Stdio::null())
 }
 
-fn spawn(environment: &Environment, task: Task, title: &str, peer: OwnedFd, stderr: Stdio) -> Result<Child> {
-    let handover = Handover { environment: environment.clone(), task };
+fn spawn(handover: &Handover, title: &str, peer: OwnedFd, stderr: Stdio) -> Result<Child> {
     let program = carrack_runtime::executable::read_only()?;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
-    command.stdin(peer).stdout(memory_file(&handover)?).stderr(stderr);
-    Ok(command.spawn().during("start", format!("the stage {title}"))?)
+    command.stdin(peer).stdout(memory_file(handover)?).stderr(stderr);
+    // No other program gets them, and the stage gets them under their numbers.
+    carrack_runtime::check_descriptors(&handover.descriptors, false)?;
+    let spawned = command.spawn().during("start", format!("the stage {title}"));
+    carrack_runtime::check_descriptors(&handover.descriptors, true)?;
+    Ok(spawned?)
 }
 
 fn memory_file(handover: &Handover) -> Result<File> {
@@ -95,12 +114,17 @@ pub fn run_stage() -> u8 {
     let Ok((peer, handover)) = receive() else { return 1 };
     // Out of the caller's session: its terminal must not signal, stop or hang up a container.
     let _ = rustix::process::setsid();
-    let done = Engine::open(handover.environment).and_then(|engine| match handover.task {
+    let Handover { environment, task, descriptors } = handover;
+    let done = Engine::open(environment).and_then(|engine| match task {
         Task::Monitor(id) => {
             forget_handover()?;
-            engine.supervise(&id, peer).map(|()| 0)
+            engine.supervise(&id, peer, descriptors).map(|()| 0)
         }
-        Task::Exec(task) => engine.exec_stage(*task, peer).map(|()| 0),
+        Task::Hold(id) => {
+            forget_handover()?;
+            engine.hold(&id, peer).map(|()| 0)
+        }
+        Task::Exec(task) => engine.exec_stage(*task, descriptors, peer).map(|()| 0),
         Task::Step(task) => engine.step_stage(*task, peer).map(|()| 0),
         Task::Health(id) => engine.health_stage(&id, &peer),
     });
@@ -121,7 +145,9 @@ fn receive() -> Result<(Peer, Handover)> {
     let peer = Peer::from_inherited(own(rustix::stdio::stdin())?)?;
     let mut bytes = Vec::new();
     File::from(own(rustix::stdio::stdout())?).read_to_end(&mut bytes).during("read", "the task")?;
-    let handover = serde_json::from_slice(&bytes).map_err(|error| Error::Stage(error.to_string()))?;
+    let handover: Handover =
+        serde_json::from_slice(&bytes).map_err(|error| Error::Stage(error.to_string()))?;
+    carrack_runtime::check_descriptors(&handover.descriptors, true)?;
     Ok((peer, handover))
 }
 

@@ -1,9 +1,10 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
-use carrack_container::attach::{Client, Ended, Streams};
-use carrack_container::{Container, ContainerId, LogDriver, Status, StopRequest};
+use carrack_container::attach::{Client, Ended, Request, Streams};
+use carrack_container::{Container, ContainerId, LogDriver, RestartPolicy, Status, StopRequest};
 
 use crate::error::OperationContext;
+use crate::stage::Task;
 use crate::stop::StopWish;
 use crate::{Engine, Error, Result};
 
@@ -13,12 +14,23 @@ pub struct Session<'a> {
     client: Client,
     /// The container, where signals of the caller go.
     container: ContainerId,
+    /// Of a program beside the container's own.
+    exec_id: Option<ContainerId>,
     passes_streams: bool,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(engine: &'a Engine, client: Client, container: ContainerId) -> Self {
-        Self { engine, client, container, passes_streams: false }
+        Self { engine, client, container, exec_id: None, passes_streams: false }
+    }
+
+    pub(crate) fn of_exec(
+        engine: &'a Engine,
+        client: Client,
+        container: ContainerId,
+        exec_id: ContainerId,
+    ) -> Self {
+        Self { exec_id: Some(exec_id), ..Self::new(engine, client, container) }
     }
 
     /// Whether the program has the caller's own streams, so that there is nothing to relay.
@@ -41,19 +53,52 @@ impl<'a> Session<'a> {
         let container = self.engine.containers.get(&self.container)?;
         self.engine.signal(&container, signal)
     }
+
+    /// Gives the terminal of the program the size of the caller's.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.client.send(&Request::Resize { rows, columns });
+        self.tell_resize(rows, columns);
+    }
+
+    /// Tells that the program's terminal has another size; Docker does so of the container's own program only.
+    pub fn tell_resize(&self, rows: u16, columns: u16) {
+        if self.exec_id.is_none() {
+            self.tell("resize", &[("height", rows.to_string()), ("width", columns.to_string())]);
+        }
+    }
+
+    /// Tells that the caller has left by the detach keys.
+    pub fn tell_detach(&self) {
+        match &self.exec_id {
+            None => self.tell("detach", &[]),
+            Some(id) => self.tell("exec_detach", &[("execID", id.to_string())]),
+        }
+    }
+
+    fn tell(&self, action: &str, details: &[(&str, String)]) {
+        if let Ok(container) = self.engine.containers.get(&self.container) {
+            self.engine.container_event(&container.record, action, details);
+        }
+    }
 }
 
 impl Engine {
     /// Starts a container, which then runs on its own; the session is that of its first client.
     pub fn start(&self, id: &ContainerId) -> Result<Session<'_>> {
-        self.recover()?;
-        self.start_monitor(id).operation("start container", id.short())
+        self.start_with(id, &[])
     }
 
-    /// Starts a container that `run` has just created. One that is to be removed when it ends is removed too when
-    /// it cannot be started.
-    pub fn start_new(&self, id: &ContainerId) -> Result<Session<'_>> {
-        self.start(id)
+    /// [`start`](Self::start), with descriptors of this process that the program gets under their numbers.
+    pub fn start_with(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+        self.recover()?;
+        self.start_monitor(id, descriptors).operation("start container", id.short())
+    }
+
+    /// [`start_with`](Self::start_with) for a caller who stays with the container.
+    pub fn start_attached(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+        let record = self.containers.get(id)?.record;
+        self.container_event(&record, "attach", &[]);
+        self.start_with(id, descriptors)
     }
 
     /// Joins the session of a running container, with its input when `interactive`.
@@ -63,9 +108,10 @@ impl Engine {
             let hint = format!("unpause it first: carrack unpause {text}");
             return Err(Error::refused("it is paused", hint)).operation("attach to", text);
         }
-        let id = container.record.id;
+        let Container { record, state } = container;
+        let id = record.id.clone();
         let streams = Streams { stdin: interactive, ..Streams::ALL };
-        let client = match container.state.status {
+        let client = match state.status {
             Status::Running => {
                 Client::connect(&self.containers.run_folder(&id), streams).operation("attach to", text)?
             }
@@ -74,6 +120,7 @@ impl Engine {
         let hint = format!("start it first: carrack start --attach {text}");
         let client =
             client.ok_or_else(|| Error::refused("it is not running", hint)).operation("attach to", text)?;
+        self.container_event(&record, "attach", &[]);
         Ok(Session::new(self, client, id))
     }
 
@@ -86,13 +133,21 @@ impl Engine {
         Ok(())
     }
 
-    fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
+    fn start_monitor(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
         let Container { record, state } = self.containers.get(id)?;
         if state.status == Status::Paused {
             return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
         }
+        if !descriptors.is_empty() && record.host.lifecycle.restart != RestartPolicy::No {
+            let hint = "leave out --restart, or the descriptors";
+            return Err(Error::refused("the descriptors would be gone when it is started again", hint));
+        }
         let passes_streams = record.host.lifecycle.log.driver == LogDriver::Passthrough;
-        let client = self.start_monitor_stage(id, passes_streams)?;
+        let client = match state.status {
+            Status::Initialized => Client::connect_to_start(&self.containers.run_folder(id))?
+                .ok_or_else(|| Error::refused("it has just ended", "try again"))?,
+            _ => self.start_monitor_stage(Task::Monitor(id.clone()), id, passes_streams, descriptors)?,
+        };
         wait_started(&client)?;
         Ok(Session { passes_streams, ..Session::new(self, client, id.clone()) })
     }

@@ -17,16 +17,19 @@ mod mounts;
 mod namespaces;
 mod network;
 mod resources;
+mod secrets;
 mod security;
 
 pub use devices::{DeviceMapping, DeviceRequest, DeviceSettings};
-pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy};
+pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy, UnhealthyAction};
 pub use mounts::{
-    Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
+    Bind, ImageVolumes, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel,
+    TmpfsMount,
 };
 pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
+pub use secrets::{SecretPlace, SecretUse};
 pub use security::SecuritySettings;
 
 /// What a user asked for with `create` or `run`, merged with the image's config.
@@ -113,6 +116,8 @@ pub struct HostSettings {
     pub namespaces: NamespaceSettings,
     /// What it sees beside its image.
     pub mounts: MountSettings,
+    /// Secrets that its program finds.
+    pub secrets: Vec<SecretUse>,
     /// What its processes may do.
     pub security: SecuritySettings,
     /// Notes for OCI runtimes and their hooks.

@@ -85,7 +85,7 @@ impl Container {
             stdio: stdio(Some(&process))?,
             cgroup: Some(&cgroup),
             state: None,
-            inherited: command.inherited,
+            inherited: command.inherited.clone(),
         })?;
         let mut console = running.console.take();
         if let (Some(master), Some(socket)) = (&console, console_socket) {

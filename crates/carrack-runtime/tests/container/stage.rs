@@ -93,6 +93,8 @@ fn run(arguments: &[String]) -> Result<i32> {
         reaper: arguments.iter().any(|argument| argument == "--init"),
         state: None,
         inherited: Inherited::default(),
+        hooks: None,
+        tells_ready: false,
         standby: None,
     })?;
     for clamped in init.clamped_rlimits() {
@@ -154,6 +156,8 @@ fn bench(arguments: &[String]) -> Result<i32> {
             reaper: false,
             state: None,
             inherited: Inherited::default(),
+            hooks: None,
+            tells_ready: false,
             standby: None,
         })?;
         let mut running = init.start()?;

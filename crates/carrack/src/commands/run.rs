@@ -6,7 +6,7 @@ use carrack_engine::{ContainerId, DetachKeys, Engine};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::Command;
-use super::container_flags::{ContainerFlags, id_file};
+use super::container_flags::{ContainerFlags, PreservedDescriptors, id_file};
 use crate::context::Context;
 use crate::failure::{Failure, Result, invalid};
 use crate::output::print_line;
@@ -44,6 +44,8 @@ pub struct Run {
     #[arg(long, conflicts_with = "detach")]
     rmi: bool,
     #[command(flatten)]
+    preserved: PreservedDescriptors,
+    #[command(flatten)]
     flags: ContainerFlags,
 }
 
@@ -66,6 +68,7 @@ impl Run {
         if self.detach && !self.attach.is_empty() {
             return Err(invalid("--attach", "with --detach", "one of the two"));
         }
+        let descriptors = self.preserved.take()?;
         self.flags.rm |= self.rmi;
         let engine = self.flags.engine(context)?;
         let attendance = self.attendance();
@@ -75,7 +78,10 @@ impl Run {
             true => Some(engine.find_container(id.as_str())?.record.image_id.to_string()),
             false => None,
         };
-        let session = engine.start_new(&id)?;
+        let session = match self.detach {
+            true => engine.start_with(&id, &descriptors)?,
+            false => engine.start_attached(&id, &descriptors)?,
+        };
         write_pids(&engine, &id, &files)?;
         if self.detach {
             print_line(&id)?;
