@@ -60,6 +60,32 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The text cannot be a secret's name.
+    #[error(
+        "invalid secret name {text:?}: expected letters, digits, and within also - _ and ., up to 253 bytes, not lock"
+    )]
+    InvalidSecretName {
+        /// What was given, cut to a printable length.
+        text: String,
+    },
+    /// No secret has this name or id.
+    #[error("no such secret: {name}")]
+    SecretNotFound {
+        /// What the user named.
+        name: String,
+    },
+    /// A secret of this name exists.
+    #[error("the secret {name} exists already")]
+    SecretExists {
+        /// The name.
+        name: String,
+    },
+    /// A secret is empty or too long.
+    #[error("expected a secret of 1 to {} bytes, got {bytes}", crate::secrets::MAX_SECRET_BYTES)]
+    SecretSize {
+        /// How long it is, as far as it was read.
+        bytes: usize,
+    },
     /// The text is not 64 lower-case hex digits.
     #[error("invalid container id {text:?}: expected 64 lower-case hex digits")]
     InvalidId {

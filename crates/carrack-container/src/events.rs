@@ -1,12 +1,13 @@
 //! The log of events: what happened to containers and images, for whoever watches.
 //!
 //! Invariant: each event is one whole line, written under a lock by whoever did the thing, commands and monitors
-//! alike; the log never grows beyond two files. It is not synced, and no operation fails because of it.
+//! alike; the log never grows beyond two files. It survives a reboot but is not synced, so that a loss of power may take
+//! the newest events, and no operation fails because of it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,9 +82,9 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// The log below `runroot`; its folder is made when it is written to or followed.
-    pub fn new(runroot: &Path) -> Self {
-        Self { folder: runroot.join("events") }
+    /// The log below `root`; its folder is made when it is written to or followed.
+    pub fn new(root: &Path) -> Self {
+        Self { folder: root.join("events") }
     }
 
     /// Adds an event.
@@ -106,6 +107,9 @@ impl EventLog {
             let older = self.folder.join("log.1");
             fs::rename(&path, &older).during("rename to", &older)?;
             (file, size) = (open(&path)?, 0);
+        }
+        if !ends_with_line(&file, size) {
+            line.insert(0, b'\n');
         }
         if let Err(error) = file.write_all(&line) {
             // A part of a line would spoil the next one.
@@ -215,7 +219,13 @@ fn to_line(event: &LifeEvent) -> Vec<u8> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    Ok(OpenOptions::new().append(true).create(true).mode(0o600).open(path).during("open", path)?)
+    Ok(OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).during("open", path)?)
+}
+
+/// A loss of power may leave a part of a line, which would spoil the next one.
+fn ends_with_line(file: &File, size: u64) -> bool {
+    let mut last = [0];
+    size == 0 || (file.read_at(&mut last, size - 1).is_ok_and(|length| length == 1) && last == *b"\n")
 }
 
 #[cfg(test)]
@@ -307,6 +317,17 @@ mod tests {
             Ok(())
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_torn_line_costs_itself_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EventLog::new(folder.path());
+        log.write(&event("one")).unwrap();
+        let mut file = OpenOptions::new().append(true).open(folder.path().join("events/log")).unwrap();
+        file.write_all(b"{\"time\": \0\0").unwrap();
+        log.write(&event("two")).unwrap();
+        assert_eq!(read(&log, EventSpan::default()), ["one", "two"]);
     }
 
     #[test]

@@ -23,7 +23,8 @@
 //!     state.json                         the state
 //!     attach                             socket of the monitor, while one runs
 //!     health.json                        what the last health checks said
-//!   events, events.1                     what happened to containers and images, newest first
+//! <root>/events/log, log.1               what happened to containers and images, newest file first
+//! <root>/secrets/<name>                  a line of JSON, then the data
 //! <root>/volumes/<name>/                 0700
 //!     volume.json                        what was asked for
 //!     _data/                             the content
@@ -46,6 +47,7 @@ mod names;
 mod process;
 mod record;
 mod scan;
+pub mod secrets;
 mod small_file;
 mod state;
 mod store;
@@ -58,10 +60,11 @@ pub use name::ContainerName;
 pub use process::ProcessId;
 pub use record::{
     Bind, CgroupManager, CgroupMode, ContainerNetwork, ContainerRecord, Contexts, DeviceMapping, DeviceRate,
-    DeviceRequest, DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, IpcMode,
+    DeviceRequest, DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, ImageVolumes, IpcMode,
     LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
     MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Program, Protocol,
-    Relabel, Resources, RestartPolicy, SecuritySettings, TmpfsMount, Ulimit, UserMode,
+    Relabel, Resources, RestartPolicy, SecretPlace, SecretUse, SecuritySettings, TmpfsMount, Ulimit,
+    UnhealthyAction, UserMode,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status, StopRequest};

@@ -6,18 +6,21 @@
 //! ```text
 //!            start               run               exit
 //! created ----------> creating ----------> running -----> exited
-//!    ^  ^               |  ^                 |              ^ |
+//!    ^  ^              ^| |^                 |              ^ |
 //!    |  +---- fail -----+  |                 |              | start: exited -> creating
 //!    |                     +-- restart -- restarting --stop-+
 //!    |
+//! creating -- initialize --> initialized -- proceed --> creating, and initialized -- exit --> exited
 //! running -- pause --> paused -- unpause --> running, and paused -- exit --> exited
 //!
 //! created | exited -- remove --> removing   (and from removing again: a removal that was cut short)
 //! ```
 //!
-//! A container whose monitor is gone without a report is `exited` and [`lost`](ContainerState::lost).
+//! A container whose monitor is gone without a report is `exited` and [`lost`](ContainerState::lost); one that was only
+//! initialized has not run, and is `created` again.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,8 @@ pub enum Status {
     Created,
     /// Its monitor is setting it up.
     Creating,
+    /// All is set up, and its program waits to be started.
+    Initialized,
     /// Its program runs.
     Running,
     /// Its program is there and stands still.
@@ -52,7 +57,12 @@ pub enum Status {
 impl Status {
     /// Whether a monitor stays with the container.
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Creating | Self::Running | Self::Paused | Self::Restarting)
+        matches!(self, Self::Creating | Self::Initialized | Self::Running | Self::Paused | Self::Restarting)
+    }
+
+    /// Whether a first process is there, whether it has become the program or not.
+    pub fn has_process(self) -> bool {
+        self.is_running() || self == Self::Initialized
     }
 
     /// Whether the program is there, at work or paused.
@@ -66,6 +76,7 @@ impl fmt::Display for Status {
         formatter.write_str(match self {
             Self::Created => "created",
             Self::Creating => "creating",
+            Self::Initialized => "initialized",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Restarting => "restarting",
@@ -126,6 +137,13 @@ pub enum Effect {
         /// As the network crate writes it.
         attachment: serde_json::Value,
     },
+    /// What its `poststop` hooks clean up, which run when all else is undone.
+    Hooks {
+        /// The container's id.
+        id: String,
+        /// The folder of the `config.json` that says which they are.
+        bundle: PathBuf,
+    },
     /// Its active snapshot.
     Snapshot {
         /// The key.
@@ -159,6 +177,8 @@ pub struct ContainerState {
     pub restart_count: u32,
     /// Who has asked it to end since it was started, if anybody has: then its monitor does not start it again.
     pub stop_requested: Option<StopRequest>,
+    /// Whether it is to be started again when it has ended, whatever its restart policy says.
+    pub restart_requested: bool,
     /// What its health checks say, where it has any.
     pub health: Option<Health>,
     /// What is to be undone, oldest first.
@@ -179,6 +199,20 @@ impl ContainerState {
             effects: std::mem::take(&mut self.effects),
             ..Self::default()
         };
+        Ok(())
+    }
+
+    /// All is set up, and `init` waits to become the program.
+    pub fn initialize(&mut self, init: ProcessId) -> Result<()> {
+        self.expect("initialize", &[Status::Creating])?;
+        (self.status, self.init) = (Status::Initialized, Some(init));
+        Ok(())
+    }
+
+    /// What was initialized is to run.
+    pub fn proceed(&mut self) -> Result<()> {
+        self.expect("start", &[Status::Initialized])?;
+        self.status = Status::Creating;
         Ok(())
     }
 
@@ -227,6 +261,7 @@ impl ContainerState {
         self.expect("restart", &[Status::Restarting])?;
         self.status = Status::Creating;
         self.restart_count += 1;
+        self.restart_requested = false;
         self.health = None;
         Ok(())
     }
@@ -248,7 +283,7 @@ impl ContainerState {
 
     /// The program has ended.
     pub fn exit(&mut self, exit: Exit, oom_killed: bool) -> Result<()> {
-        self.expect("end", &[Status::Running, Status::Paused])?;
+        self.expect("end", &[Status::Initialized, Status::Running, Status::Paused])?;
         self.status = Status::Exited;
         (self.monitor, self.init) = (None, None);
         self.finished_at = Some(Timestamp::now());
@@ -270,6 +305,8 @@ impl ContainerState {
             |known: &&mut Effect| std::mem::discriminant::<Effect>(known) == std::mem::discriminant(&effect);
         match self.effects.iter_mut().find(same_kind) {
             Some(known) => *known = effect,
+            // The oldest is undone last.
+            None if matches!(effect, Effect::Hooks { .. }) => self.effects.insert(0, effect),
             None => self.effects.push(effect),
         }
     }
@@ -288,6 +325,10 @@ impl ContainerState {
     /// The state as it is now: an active container whose monitor is gone has exited.
     pub(crate) fn observed(mut self) -> Self {
         let watched = self.monitor.as_ref().is_some_and(ProcessId::is_alive);
+        if self.status == Status::Initialized && !watched {
+            (self.status, self.monitor) = (Status::Created, None);
+            return self;
+        }
         if self.status.is_active() && !watched {
             self.status = Status::Exited;
             self.lost = true;
@@ -364,6 +405,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_initialized_runs_or_ends_or_has_never_been() {
+        let mut state = ContainerState::default();
+        assert!(state.initialize(here()).is_err() && state.proceed().is_err());
+        state.start(here()).unwrap();
+        state.initialize(here()).unwrap();
+        assert_eq!(state.clone().observed(), state, "its monitor is alive");
+        assert!(state.status.is_active() && state.status.has_process() && !state.status.is_running());
+        assert!(state.clone().pause().is_err() && state.clone().remove().is_err());
+        let lost = ContainerState { monitor: None, ..state.clone() }.observed();
+        assert_eq!((lost.status, lost.lost, lost.exit_code), (Status::Created, false, None));
+        let mut killed = state.clone();
+        killed.exit(Exit::Signal(9), false).unwrap();
+        assert_eq!((killed.status, killed.exit_code), (Status::Exited, Some(137)));
+        state.proceed().unwrap();
+        state.run(here()).unwrap();
+        assert_eq!(state.status, Status::Running);
+    }
+
+    #[test]
     fn a_restart_keeps_its_monitor_and_counts() {
         let mut state = ContainerState::default();
         state.start(here()).unwrap();
@@ -407,5 +467,7 @@ mod tests {
         assert_eq!(state.effects, [made.clone(), Effect::Cgroup { path: "/a".into() }]);
         state.undone(&made);
         assert_eq!(state.effects.len(), 1);
+        state.announce(Effect::Hooks { id: "a".into(), bundle: "/b".into() });
+        assert!(matches!(state.effects[0], Effect::Hooks { .. }), "undone last");
     }
 }

@@ -349,7 +349,8 @@ impl ContainerStore {
 
     fn write_state(&self, id: &ContainerId, state: &ContainerState) -> Result<()> {
         write_json(&self.run_folder(id).join(STATE), state, Durability::Volatile)?;
-        let is_lasting = matches!(state.status, Status::Creating | Status::Created | Status::Exited);
+        let is_lasting =
+            matches!(state.status, Status::Creating | Status::Created | Status::Initialized | Status::Exited);
         if is_lasting && self.folder(id).join(RECORD).exists() {
             write_json(&self.folder(id).join(LAST_STATE), state, Durability::Volatile)?;
         }

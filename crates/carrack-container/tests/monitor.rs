@@ -96,6 +96,7 @@ fn run(mut shell: Shell, options: Options) -> Run {
             LogWriter::open(&folder.path().join("log"), options.rotation, &LogFormat::default()).unwrap(),
         )),
         chore: None,
+        time_limit: None,
         listener: Some(Listener::bind(folder.path()).unwrap()),
         foreground: options.foreground.map(|socket| Peer::from_inherited(socket).unwrap()),
         ends_with_client: false,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use carrack_container::{Container, ContainerRecord};
+use carrack_container::{Container, ContainerRecord, SecretPlace};
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::{DiffOptions, DiffSummary};
@@ -66,6 +66,10 @@ impl Engine {
         let committed = self.commit_container(request, observer);
         let record = self.clear_after_refusal(committed).operation("commit container", &request.container)?;
         self.record_event("create", &record);
+        if let Ok(container) = self.containers.find(&request.container) {
+            let details = [("imageID", record.id().to_string())];
+            self.container_event(&container.record, "commit", &details);
+        }
         self.enforce_size_cap(&[record.id()], observer)?;
         Ok(record)
     }
@@ -156,7 +160,13 @@ impl Engine {
         let host = &container.record.host;
         let binds = host.mounts.points.iter().map(|point| point.destination.as_path());
         let tmpfs = host.mounts.tmpfs.iter().map(|mount| mount.destination.as_path());
-        let wanted = mount_points::wanted(binds.chain(tmpfs).chain(mount_points::in_memory(&host.mounts)));
+        let of_secrets = host.secrets.iter().filter_map(|secret| match &secret.place {
+            SecretPlace::File { target, .. } => Some(target.as_path()),
+            SecretPlace::Variable { .. } => None,
+        });
+        let wanted = mount_points::wanted(
+            binds.chain(tmpfs).chain(of_secrets).chain(mount_points::in_memory(&host.mounts)),
+        );
         let Some(chain) = base.chain_id() else { return made(&wanted, None, &merged, squash) };
         self.ensure_image(base)?;
         let key = SnapshotKey::unique("commit");

@@ -15,7 +15,8 @@ use crate::{Engine, Error, Result, network_text, status_text};
 
 const KINDS: &str = "one of ancestor, before, exited, expose, health, id, is-task, label, label!, name, network, \
                      publish, since, status, until, volume";
-const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+const STATUSES: [&str; 8] =
+    ["created", "initialized", "restarting", "running", "removing", "paused", "exited", "dead"];
 
 /// The filters of one command.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,9 +102,7 @@ impl ContainerFilters {
             "status" if STATUSES.contains(&value) => self.statuses.push(value.to_owned()),
             // Podman's words.
             "status" if value == "stopped" => self.statuses.push("exited".to_owned()),
-            "status" if matches!(value, "configured" | "initialized") => {
-                self.statuses.push("created".to_owned());
-            }
+            "status" if value == "configured" => self.statuses.push("created".to_owned()),
             "status" => return refuse(&format!("one of {}", STATUSES.join(", "))),
             "exited" => match value.parse() {
                 Ok(code) => self.exit_codes.push(code),

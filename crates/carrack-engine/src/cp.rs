@@ -97,7 +97,19 @@ impl Engine {
                 }
             }
         };
-        copied().operation("copy", format!("{} to {}", source.text(), destination.text()))
+        let copied = copied().operation("copy", format!("{} to {}", source.text(), destination.text()))?;
+        self.copy_event("archive-path", source);
+        self.copy_event("extract-to-dir", destination);
+        Ok(copied)
+    }
+
+    /// Docker's words for the two ends of a copy.
+    fn copy_event(&self, action: &str, end: &CopyEnd) {
+        if let CopyEnd::Container { name, .. } = end
+            && let Ok(container) = self.containers.find(name)
+        {
+            self.container_event(&container.record, action, &[]);
+        }
     }
 
     fn open_end(&self, end: &CopyEnd, writes: bool) -> Result<End<'_>> {

@@ -1,10 +1,14 @@
 //! Create: the user's request and the image's config become a container record with a snapshot of its own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use carrack_container::{ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, Program};
+use carrack_container::{
+    ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, Program, UnhealthyAction,
+};
 use carrack_image::Image;
 use carrack_oci::ContainerConfig;
+use carrack_runtime::cgroup::Layout;
 use carrack_snapshot::SnapshotKey;
 
 use crate::error::OperationContext;
@@ -26,6 +30,8 @@ pub struct ContainerRequest {
     pub command: Vec<String>,
     /// `NAME=value` entries on top of the image's; a `NAME` alone removes the image's.
     pub env: Vec<String>,
+    /// `NAME=value` entries with `${NAME}` for the image's values, on top of the image's.
+    pub env_merge: Vec<String>,
     /// Variables of the image and of every container to go without.
     pub unset_env: Vec<String>,
     /// Whether to go without all of them.
@@ -54,12 +60,28 @@ pub struct ContainerRequest {
     pub stop_signal: Option<String>,
     /// Seconds before `stop` kills.
     pub stop_timeout_seconds: Option<u32>,
+    /// Whether the program is systemd.
+    pub systemd: SystemdMode,
     /// What the user says about health checks.
     pub health: HealthRequest,
     /// Where its output goes; `None` is as the settings say.
     pub log_driver: Option<LogDriver>,
     /// What the host grants, limits and shares.
     pub host: HostSettings,
+}
+
+/// When a container is set up for systemd as its program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemdMode {
+    /// Where its program has the name of systemd or of an init, and the host can do it.
+    #[default]
+    Automatic,
+    /// Where its program has such a name.
+    Init,
+    /// Whatever its program is.
+    Always,
+    /// Never.
+    Never,
 }
 
 impl Engine {
@@ -91,9 +113,11 @@ impl Engine {
             id,
         };
         record.host.resources.cgroup_manager = self.environment.settings.containers.cgroup_manager;
+        settle_systemd(&mut record, request.systemd)?;
         let lifecycle = &mut record.host.lifecycle;
         lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
         lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
+        self.settle_secrets(&mut record.host.secrets)?;
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         self.prepare_on(&key, &image)?;
@@ -128,6 +152,10 @@ impl Engine {
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
         let host = &record.host;
+        if host.lifecycle.on_unhealthy != UnhealthyAction::None && host.lifecycle.health.is_none() {
+            let hint = "give one with --health-cmd";
+            return Err(Error::refused("--health-on-failure needs a health check", hint));
+        }
         refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
         self.check_log(record)?;
         limits::check(&host.resources)?;
@@ -162,7 +190,7 @@ fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result
     Ok(Program {
         entrypoint,
         command,
-        env: merged_env(&kept_env(request, &image.env), &request.env),
+        env: merged_env(&expanded_env(request, &image.env), &request.env),
         unset_env: request.unset_env.clone(),
         unset_all_env: request.unset_all_env,
         domainname: request.domainname.clone().unwrap_or_default(),
@@ -177,6 +205,69 @@ fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result
         stop_signal: request.stop_signal.clone().or_else(|| image.stop_signal.clone()),
         stop_timeout_seconds: request.stop_timeout_seconds,
     })
+}
+
+/// What the user leaves of the image's variables, and makes of them.
+fn expanded_env(request: &ContainerRequest, image: &[String]) -> Vec<String> {
+    let kept = kept_env(request, image);
+    let value = |name: &str| {
+        let values = kept.iter().filter_map(|entry| entry.split_once('='));
+        values.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    };
+    let expanded: Vec<_> =
+        request.env_merge.iter().map(|entry| expand(entry, |name| value(name).unwrap_or_default())).collect();
+    merged_env(&kept, &expanded)
+}
+
+/// Puts values in the place of `$NAME` and `${NAME}`; any other `$` is one.
+fn expand(text: &str, value: impl Fn(&str) -> String) -> String {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, tail) = braced
+            .unwrap_or_else(|| after.split_at(after.find(|letter| !is_part(letter)).unwrap_or(after.len())));
+        match name.is_empty() {
+            true => expanded.push('$'),
+            false => expanded.push_str(&value(name)),
+        }
+        rest = if name.is_empty() { after } else { tail };
+    }
+    expanded + rest
+}
+
+/// Whether a program is systemd or an init, by podman's list.
+fn is_init(program: &Program) -> bool {
+    let first = program.entrypoint.iter().chain(&program.command).next().map_or("", String::as_str);
+    let is_systemd = Path::new(first).file_name().is_some_and(|name| name == "systemd");
+    is_systemd || ["/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init"].contains(&first)
+}
+
+/// Decides whether the container is set up for systemd. It needs a cgroup to write to, which a container gets in a tree
+/// of version 2 only: in those of version 1 it could give itself devices.
+fn settle_systemd(record: &mut ContainerRecord, mode: SystemdMode) -> Result<()> {
+    let can = || Layout::host().is_ok_and(|layout| layout.is_unified());
+    let wanted = match mode {
+        SystemdMode::Never => false,
+        SystemdMode::Automatic => is_init(&record.program) && can(),
+        SystemdMode::Init => is_init(&record.program),
+        SystemdMode::Always => true,
+    };
+    if wanted && !can() {
+        let message = "systemd in a container needs a host with cgroup version 2 alone";
+        return Err(Error::refused(
+            message,
+            "leave --systemd out, or boot with systemd.unified_cgroup_hierarchy=1",
+        ));
+    }
+    record.host.mounts.systemd = wanted;
+    if wanted {
+        // What systemd takes as the wish to halt.
+        record.program.stop_signal.get_or_insert_with(|| "SIGRTMIN+3".to_owned());
+    }
+    Ok(())
 }
 
 /// What the user leaves of the image's variables.
@@ -241,6 +332,25 @@ mod tests {
 
     fn strings(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn values_of_the_image_can_be_used() {
+        let request = ContainerRequest {
+            env_merge: strings(&["PATH=/opt:${PATH}:$B", "NEW=$NONE-$$", "B=${A}2", "C=${A"]),
+            env: strings(&["B=3"]),
+            ..ContainerRequest::default()
+        };
+        let image = strings(&["PATH=/bin", "A=1", "B=2"]);
+        let env = merged_env(&expanded_env(&request, &image), &request.env);
+        assert_eq!(env, strings(&["PATH=/opt:/bin:2", "A=1", "B=3", "NEW=-$$", "C=${A"]));
+    }
+
+    #[test]
+    fn programs_that_are_an_init() {
+        let is = |words: &[&str]| is_init(&Program { command: strings(words), ..Program::default() });
+        assert!(is(&["/sbin/init"]) && is(&["/usr/lib/systemd/systemd", "--unit=x"]) && is(&["systemd"]));
+        assert!(!is(&["init"]) && !is(&["/bin/sh", "/sbin/init"]) && !is(&[]));
     }
 
     #[test]

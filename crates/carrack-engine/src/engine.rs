@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use carrack_container::secrets::SecretStore;
 use carrack_container::{ContainerStore, VolumeStore};
 use carrack_content::ContentStore;
 use carrack_distribution::{Client, ClientOptions, PlainHttp, Proxies, RegistryFiles};
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(crate) driver: Choice,
     pub(crate) containers: ContainerStore,
     pub(crate) volumes: VolumeStore,
+    pub(crate) secrets: SecretStore,
     pub(crate) registries: Arc<Registries>,
 }
 
@@ -76,6 +78,7 @@ impl Engine {
             origins: LayerOrigins::open(&root.join("layer-origins"))?,
             containers: ContainerStore::open(root, runroot)?,
             volumes: VolumeStore::new(root.join("volumes")),
+            secrets: SecretStore::new(root.join("secrets")),
             registries,
             environment,
         })

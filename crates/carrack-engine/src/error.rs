@@ -173,6 +173,15 @@ impl Error {
         }
     }
 
+    /// Whether the secret that was named does not exist.
+    pub fn is_no_such_secret(&self) -> bool {
+        match self {
+            Self::Operation { source, .. } => source.is_no_such_secret(),
+            Self::Container(carrack_container::Error::SecretNotFound { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// Message and causes as one text, for another process.
     pub(crate) fn with_causes(&self) -> String {
         let mut text = self.to_string();

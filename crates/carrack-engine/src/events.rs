@@ -13,7 +13,7 @@ use crate::{Engine, Error, Result};
 
 impl Engine {
     pub(crate) fn event_log(&self) -> EventLog {
-        EventLog::new(&self.environment.paths.runroot)
+        EventLog::new(&self.environment.paths.root)
     }
 
     fn emit(&self, kind: EventKind, action: &str, id: &str, attributes: BTreeMap<String, String>) {
@@ -87,6 +87,7 @@ pub fn event_json(event: &LifeEvent) -> Value {
         "time": time.as_second(),
         "timeNano": i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX),
     });
+    add_podmans_fields(&mut value, event);
     // The fields of Docker's first version of events, which scripts still read.
     value["status"] = json!(action);
     value["id"] = json!(id);
@@ -94,6 +95,33 @@ pub fn event_json(event: &LifeEvent) -> Value {
         value["from"] = json!(image);
     }
     value
+}
+
+/// Docker's words for what podman has other words for.
+const PODMANS_WORDS: [(&str, &str); 8] = [
+    ("die", "died"),
+    ("destroy", "remove"),
+    ("exec_start", "exec"),
+    ("exec_die", "exec_died"),
+    ("detach", "detached"),
+    ("load", "loadfromarchive"),
+    ("delete", "remove"),
+    ("archive-path", "copy"),
+];
+
+/// The fields by which templates that were written for podman name the same.
+fn add_podmans_fields(value: &mut Value, event: &LifeEvent) {
+    let (word, argument) = event.action.split_once(": ").unwrap_or((&event.action, ""));
+    let podmans = PODMANS_WORDS.iter().find(|(docker, _)| *docker == word).map_or(word, |(_, podman)| podman);
+    let attribute = |name: &str| event.attributes.get(name).cloned().unwrap_or_default();
+    value["ID"] = json!(event.id);
+    value["Name"] = json!(attribute("name"));
+    value["Image"] = json!(attribute("image"));
+    value["Status"] = json!(podmans);
+    value["Attributes"] = json!(event.attributes);
+    value["HealthStatus"] = json!(if word == "health_status" { argument } else { "" });
+    value["ContainerExitCode"] = json!(attribute("exitCode").parse::<i32>().unwrap_or(0));
+    value["TimeNano"] = value["timeNano"].clone();
 }
 
 /// An event as Docker's line of text.
@@ -134,7 +162,11 @@ impl EventFilters {
         let fits = |key: &str, value: &str| match key {
             "type" => event.kind.name() == value,
             // Docker's actions with an argument, as in `health_status: healthy`, are filtered by their word.
-            "event" => event.action == value || event.action.split(':').next() == Some(value),
+            "event" => {
+                let word = event.action.split(':').next().unwrap_or_default();
+                let is_podmans = PODMANS_WORDS.contains(&(word, value));
+                event.action == value || word == value || is_podmans
+            }
             "container" => event.kind == EventKind::Container && is_named(event, "name", value),
             "image" => match event.kind {
                 EventKind::Image => is_named(event, "name", value),

@@ -4,14 +4,14 @@ use std::os::fd::AsFd;
 
 use carrack_container::attach::{Event, Peer};
 use carrack_container::monitor::Monitor;
-use carrack_container::{Container, ContainerId, ProcessId, Program, Status};
+use carrack_container::{Container, ContainerId, ContainerRecord, ProcessId, Program, Status};
 use carrack_runtime::{Exec, Inherited};
 use carrack_sys::atomic;
 use carrack_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperationContext;
-use crate::sandbox::RunningSandbox;
+use crate::sandbox::{RunningSandbox, close_passed};
 use crate::stage::{Task, report_failure};
 use crate::start::{Session, wait_started};
 use crate::supervise::REPORT_LIMIT;
@@ -36,6 +36,8 @@ pub struct ExecRequest {
     pub interactive: bool,
     /// Whether nobody waits for the program.
     pub detach: bool,
+    /// Descriptors of the caller that the program gets under their numbers.
+    pub descriptors: Vec<u32>,
 }
 
 /// What the exec stage is to do.
@@ -44,6 +46,8 @@ pub(crate) struct ExecTask {
     pub container: ContainerId,
     pub program: Program,
     pub privileged: bool,
+    /// Names it in events.
+    pub exec_id: Option<ContainerId>,
 }
 
 impl Engine {
@@ -77,15 +81,21 @@ impl Engine {
         };
         let id = container.record.id.clone();
         let title = format!("exec {}", id.short());
-        let task =
-            Task::Exec(Box::new(ExecTask { container: id.clone(), program, privileged: request.privileged }));
-        let client = self.start_stage(&task, &title)?;
+        let exec_id = ContainerId::random()?;
+        self.exec_event(&container.record, "exec_create", &program, exec_id.as_str());
+        let task = ExecTask {
+            container: id.clone(),
+            program,
+            privileged: request.privileged,
+            exec_id: Some(exec_id.clone()),
+        };
+        let client = self.start_stage(&Task::Exec(Box::new(task)), &title, &request.descriptors)?;
         wait_started(&client)?;
-        Ok(Session::new(self, client, id))
+        Ok(Session::of_exec(self, client, id, exec_id))
     }
 
     /// Joins the container and starts the program in it.
-    pub(crate) fn join(&self, task: &ExecTask) -> Result<RunningSandbox> {
+    pub(crate) fn join(&self, task: &ExecTask, descriptors: Vec<u32>) -> Result<RunningSandbox> {
         let Container { record, state } = self.containers.get(&task.container)?;
         let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
         let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;
@@ -106,21 +116,36 @@ impl Engine {
             stdio,
             cgroup: cgroup.as_ref(),
             state: None,
-            inherited: Inherited::default(),
+            inherited: Inherited { descriptors: descriptors.clone(), ..Inherited::default() },
             landlock: spec::landlock(&record.host.security)?,
         };
         let mut running = carrack_runtime::exec(exec)?;
+        close_passed(&descriptors);
         let stdio = streams.of(&mut running)?;
         Ok(RunningSandbox { running, stdio })
     }
 
+    /// Docker's form: what is executed is part of the action.
+    fn exec_event(&self, record: &ContainerRecord, action: &str, program: &Program, exec_id: &str) {
+        const SHOWN: usize = 4096;
+        let command: String = program.command.join(" ").chars().take(SHOWN).collect();
+        let action = format!("{action}: {command}");
+        self.container_event(record, &action, &[("execID", exec_id.to_owned())]);
+    }
+
     /// The exec stage: joins the container, and stays until the program has ended.
-    pub(crate) fn exec_stage(&self, task: ExecTask, peer: Peer) -> Result<()> {
-        match self.join(&task) {
+    pub(crate) fn exec_stage(&self, task: ExecTask, descriptors: Vec<u32>, peer: Peer) -> Result<()> {
+        match self.join(&task, descriptors) {
             Ok(sandbox) => {
+                let record = self.containers.get(&task.container)?.record;
+                let exec_id = task.exec_id.map(|id| id.to_string()).unwrap_or_default();
+                self.exec_event(&record, "exec_start", &task.program, &exec_id);
                 peer.send(&Event::Started, REPORT_LIMIT);
                 let (monitor, _running) = sandbox.into_monitor()?;
-                Monitor { foreground: Some(peer), ..monitor }.run()?.announce();
+                let finished = Monitor { foreground: Some(peer), ..monitor }.run()?;
+                let details = [("execID", exec_id), ("exitCode", finished.exit.code().to_string())];
+                self.container_event(&record, "exec_die", &details);
+                finished.announce();
                 Ok(())
             }
             Err(error) => {

@@ -16,7 +16,9 @@ impl Engine {
     /// Writes the files of a container, running or not, without what is mounted into it. Names come sorted.
     pub fn export(&self, text: &str, output: Output) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.export_container(&container, output).operation("export container", text)
+        self.export_container(&container, output).operation("export container", text)?;
+        self.container_event(&container.record, "export", &[]);
+        Ok(())
     }
 
     fn export_container(&self, container: &Container, output: Output) -> Result<()> {

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use carrack_container::attach::{Client, Ended, Event, Peer};
 use carrack_container::health::{CheckResult, HealthStatus, KEPT_OUTPUT_BYTES};
 use carrack_container::monitor::{Chore, Stdio};
-use carrack_container::{Container, ContainerId, ContainerRecord, HealthCheck, Program, Status};
+use carrack_container::{
+    Container, ContainerId, ContainerRecord, HealthCheck, Program, Status, StopRequest, UnhealthyAction,
+};
 use carrack_oci::Healthcheck;
 use carrack_runtime::Running;
 use carrack_sys::IoContext;
@@ -20,6 +22,7 @@ use rustix::io::Errno;
 use crate::error::OperationContext;
 use crate::exec::ExecTask;
 use crate::stage::{Task, report_failure};
+use crate::stop::StopWish;
 use crate::supervise::REPORT_LIMIT;
 use crate::{Engine, Error, Result, signal};
 
@@ -140,7 +143,7 @@ impl Engine {
         }
         let id = &container.record.id;
         let client: Client =
-            self.start_stage(&Task::Health(id.clone()), &format!("health {}", id.short()))?;
+            self.start_stage(&Task::Health(id.clone()), &format!("health {}", id.short()), &[])?;
         let mut packet = Vec::new();
         match client.receive(&mut packet)? {
             Some(Event::Exited { code }) => Ok(code == 0),
@@ -221,9 +224,23 @@ impl Engine {
         if before.status != after.status || now.health.is_none() {
             self.container_event(&record, &format!("health_status: {}", after.status.name()), &[]);
         }
+        if after.status == HealthStatus::Unhealthy && before.status != after.status {
+            self.act_on_unhealthy(id)?;
+        }
         let still_starting =
             after.status == HealthStatus::Starting && after.is_starting(&check, started_at, end);
         Ok((exit_code, still_starting))
+    }
+
+    /// Does what is to follow. When the program ends by it, its monitor may end this stage before it returns.
+    fn act_on_unhealthy(&self, id: &ContainerId) -> Result<()> {
+        let container = self.containers.get(id)?;
+        match container.record.host.lifecycle.on_unhealthy {
+            UnhealthyAction::None => Ok(()),
+            UnhealthyAction::Kill => self.kill_found(&container, signal::KILL),
+            UnhealthyAction::Restart => self.end_for_restart(&container),
+            UnhealthyAction::Stop => self.stop_requested(&container, &StopWish::default(), StopRequest::User),
+        }
     }
 
     /// Runs the check's command; its exit code and the beginning of its output, or -1 and why there is none.
@@ -245,8 +262,8 @@ impl Engine {
             open_stdin: false,
             ..record.program.clone()
         };
-        let task = ExecTask { container: id.clone(), program, privileged: false };
-        let sandbox = match self.join(&task) {
+        let task = ExecTask { container: id.clone(), program, privileged: false, exec_id: None };
+        let sandbox = match self.join(&task, Vec::new()) {
             Ok(joined) => joined,
             Err(error) => return (-1, error.with_causes()),
         };

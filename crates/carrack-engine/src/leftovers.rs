@@ -13,8 +13,8 @@ use carrack_sys::{IoContext, atomic, tree};
 use crate::{Engine, Result};
 
 /// Folders of records below the root, in which a crash may leave a temporary file.
-const RECORD_FOLDERS: [&str; 7] =
-    ["", "images", "images/log", "build-cache", "layer-origins", "manifests", "snapshots/kept"];
+const RECORD_FOLDERS: [&str; 8] =
+    ["", "images", "images/log", "build-cache", "layer-origins", "manifests", "snapshots/kept", "secrets"];
 
 /// What the next collection takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -25,6 +25,7 @@ mod freeze;
 mod garbage;
 mod health;
 mod history;
+mod hooks;
 mod host_files;
 mod image_filter;
 mod image_mounts;
@@ -33,6 +34,7 @@ mod image_usage;
 mod images;
 mod import;
 mod info;
+mod initialize;
 mod inspect;
 mod layers;
 mod leftovers;
@@ -67,6 +69,7 @@ mod run_step;
 mod sandbox;
 mod save;
 mod search;
+mod secrets;
 mod selinux;
 mod settings;
 mod signal;
@@ -95,12 +98,14 @@ pub use carrack_container::attach::{DetachKeys, Ended, Relay, Request, Signals};
 pub use carrack_container::events::{EventSpan, LifeEvent};
 pub use carrack_container::health::HealthStatus;
 pub use carrack_container::log::{Entry, Selection, Stream};
+pub use carrack_container::secrets::SecretRecord;
 pub use carrack_container::{
     Bind, CgroupManager, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate,
-    DeviceRequest, DeviceSettings, DeviceWeight, HostSettings, IdRange, IpcMode, LifecycleSettings,
-    LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode,
-    NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy,
-    SecuritySettings, Status, TmpfsMount, Ulimit, UserMode, Volume,
+    DeviceRequest, DeviceSettings, DeviceWeight, HostSettings, IdRange, ImageVolumes, IpcMode,
+    LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
+    MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Relabel, Resources,
+    RestartPolicy, SecretPlace, SecretUse, SecuritySettings, Status, TmpfsMount, Ulimit, UnhealthyAction,
+    UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -117,7 +122,7 @@ pub use commit::{CommitRequest, Format};
 pub use container_filter::ContainerFilters;
 pub use copy::{CopyOptions, Place};
 pub use cp::{CopyEnd, CopyFiles};
-pub use create::ContainerRequest;
+pub use create::{ContainerRequest, SystemdMode};
 pub use engine::{Engine, Environment, ProxySettings};
 pub use error::{Error, Result};
 pub use event::{Event, Observer, Phase};

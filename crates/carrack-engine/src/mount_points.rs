@@ -89,10 +89,18 @@ impl MountPoints {
 /// What a read-only root has in memory to write to, with its mode (Podman's `--read-only-tmpfs`).
 const WRITABLE: [(&str, &str); 3] = [("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")];
 
-/// The places of [`WRITABLE`] that a container has, unless the user mounts something there.
+/// What systemd has in memory, with its mode.
+const OF_SYSTEMD: [(&str, &str); 4] =
+    [("/run", "755"), ("/run/lock", "755"), ("/tmp", "1777"), ("/var/log/journal", "755")];
+
+/// The places of [`WRITABLE`] and [`OF_SYSTEMD`] that a container has, unless the user mounts something there.
 pub(crate) fn writable(mounts: &MountSettings) -> impl Iterator<Item = (&'static Path, &'static str)> {
     let wanted = mounts.read_only && mounts.read_only_tmpfs;
-    let places = WRITABLE.iter().filter(move |_| wanted).map(|(path, mode)| (Path::new(*path), *mode));
+    let of_systemd: &[_] = if mounts.systemd { &OF_SYSTEMD } else { &[] };
+    let is_further = |(path, _): &&(&str, &str)| of_systemd.iter().all(|(known, _)| known != path);
+    let others = WRITABLE.iter().filter(move |_| wanted).filter(is_further);
+    let places: Vec<_> = of_systemd.iter().chain(others).collect();
+    let places = places.into_iter().map(|(path, mode)| (Path::new(*path), *mode));
     places.filter(|(path, _)| {
         let is_taken = mounts.tmpfs.iter().any(|tmpfs| tmpfs.destination == *path);
         !is_taken && !mounts.points.iter().any(|point| point.destination == *path)

@@ -10,7 +10,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use carrack_container::{
-    MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, Relabel, Volume, VolumeName,
+    ImageVolumes, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, Relabel, TmpfsMount,
+    Volume, VolumeName,
 };
 use carrack_layer::{ArchiveOptions, ExtractOptions};
 use carrack_oci::Empty;
@@ -44,9 +45,18 @@ impl Engine {
         }
         for path in volumes.into_iter().flat_map(BTreeMap::keys) {
             let destination = clean(Path::new(path));
-            if destination != Path::new("/") && !has(mounts, &destination) {
-                let origin = MountOrigin::Inherited;
-                mounts.points.push(MountPoint { destination, origin, ..MountPoint::default() });
+            if destination == Path::new("/") || has(mounts, &destination) {
+                continue;
+            }
+            let origin = MountOrigin::Inherited;
+            match mounts.image_volumes {
+                ImageVolumes::Anonymous => {
+                    mounts.points.push(MountPoint { destination, origin, ..MountPoint::default() });
+                }
+                ImageVolumes::Tmpfs => {
+                    mounts.tmpfs.push(TmpfsMount { destination, options: "exec".to_owned() });
+                }
+                ImageVolumes::Ignore => {}
             }
         }
         expand_patterns(&mut mounts.points)?;

@@ -14,7 +14,9 @@ impl Engine {
     /// Stops all processes of a running container for as long as it is not unpaused.
     pub fn pause(&self, text: &str) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.pause_container(&container).operation("pause container", text)
+        self.pause_container(&container).operation("pause container", text)?;
+        self.container_event(&container.record, "pause", &[]);
+        Ok(())
     }
 
     /// Lets a paused container go on.
@@ -23,7 +25,9 @@ impl Engine {
         if container.state.status != Status::Paused {
             return Err(Error::refused("it is not paused", "")).operation("unpause container", text);
         }
-        self.unpause_container(&container).operation("unpause container", text)
+        self.unpause_container(&container).operation("unpause container", text)?;
+        self.container_event(&container.record, "unpause", &[]);
+        Ok(())
     }
 
     fn pause_container(&self, container: &Container) -> Result<()> {

@@ -58,7 +58,9 @@ impl Engine {
     /// The processes of a running container, by their ids on the host.
     pub fn processes(&self, text: &str) -> Result<Vec<ContainerProcess>> {
         let container = self.containers.find(text)?;
-        self.processes_of(&container).operation("list the processes of container", text)
+        let processes = self.processes_of(&container).operation("list the processes of container", text)?;
+        self.container_event(&container.record, "top", &[]);
+        Ok(processes)
     }
 
     fn processes_of(&self, container: &Container) -> Result<Vec<ContainerProcess>> {

@@ -67,7 +67,7 @@ impl Engine {
 
     fn remove_found(&self, container: &Container, force: bool) -> Result<()> {
         if container.state.status.is_active() {
-            if !force {
+            if !force && container.state.status != Status::Initialized {
                 let name = &container.record.name;
                 let hint = format!("stop it first (carrack stop {name}), or remove it with --force");
                 return Err(Error::refused(format!("it is {}", container.state.status), hint));
@@ -197,6 +197,7 @@ impl Engine {
                     },
                 }
             }
+            Effect::Hooks { id, bundle } => crate::hooks::clean_up(id, bundle),
             Effect::Snapshot { key } => self.discard_snapshot(&SnapshotKey::new(key)?),
         }
     }

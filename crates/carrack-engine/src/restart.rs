@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// Gives a container another restart policy, which holds from its next end on.
-    pub fn set_restart_policy(&self, text: &str, policy: RestartPolicy) -> Result<()> {
+    pub(crate) fn set_restart_policy(&self, text: &str, policy: RestartPolicy) -> Result<()> {
         let container = self.containers.find(text)?;
         refuse_with_removal(policy, container.record.host.auto_remove).operation("update", text)?;
         let locked = self.containers.lock(&container.record.id).operation("update", text)?;

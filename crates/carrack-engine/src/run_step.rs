@@ -83,7 +83,7 @@ impl Engine {
         };
         let title = format!("build step {}", task.id.short());
         workspace.close();
-        let client = self.start_stage(&Task::Step(Box::new(task)), &title)?;
+        let client = self.start_stage(&Task::Step(Box::new(task)), &title, &[])?;
         wait_started(&client)?;
         let exit_code = relay(&client, output)?;
         workspace.reopen()?;
@@ -150,7 +150,9 @@ impl Engine {
             folder: &folder,
             passed: None,
             extra_binds: task.write_files(&folder)?,
+            descriptors: Vec::new(),
             shared: Shared::default(),
+            holds: false,
         };
         let started = self.make_sandbox(plan, &mut announce).and_then(|sandbox| sandbox.start());
         let ran = match started {

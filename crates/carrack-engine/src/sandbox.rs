@@ -22,7 +22,7 @@ use crate::host_files::HostFiles;
 use crate::namespaces::Shared;
 use crate::relabel::relabel_one;
 use crate::spec::{self, SpecInput};
-use crate::{Engine, Error, Result, limits, selinux, timezone};
+use crate::{Engine, Error, Result, hooks, limits, selinux, timezone};
 
 /// What a sandbox is made of, as data.
 pub(crate) struct SandboxPlan<'a> {
@@ -40,8 +40,12 @@ pub(crate) struct SandboxPlan<'a> {
     pub extra_binds: Vec<Bind>,
     /// Standard input, output and error of whoever starts it, where the program is to have them itself.
     pub passed: Option<[OwnedFd; 3]>,
+    /// Descriptors of this process that the program gets under their numbers; closed here when it has them.
+    pub descriptors: Vec<u32>,
     /// What its namespaces are shared with.
     pub shared: Shared,
+    /// Whether its program is started later, by whoever asks for it.
+    pub holds: bool,
 }
 
 /// A sandbox whose first process waits to become the program.
@@ -88,6 +92,7 @@ impl Engine {
         };
         let mut binds = files.write(plan.folder)?;
         binds.extend(timezone::bind(&plan.program.timezone, plan.folder)?);
+        binds.extend(self.write_secrets(&plan.host.secrets, plan.folder, &plan.shared)?);
         binds.extend(plan.extra_binds);
         label_files(&binds, plan.host)?;
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;
@@ -102,8 +107,9 @@ impl Engine {
             shared: &plan.shared,
             settings: &self.environment.settings.containers,
         };
-        let spec = spec::container_spec(&input)?;
-        refuse_hooks(&spec)?;
+        let mut spec = spec::container_spec(&input)?;
+        self.add_secret_variables(&plan.host.secrets, &mut spec)?;
+        let hooks = hooks::prepare(plan.id, plan.folder, &mut spec, announce)?;
         let cgroup = make_cgroup(plan.id, plan.host, &spec, announce)?;
         let (streams, stdio) = match plan.passed {
             Some(passed) => (Streams::Passed, passed_stdio(passed, plan.program)?),
@@ -116,14 +122,18 @@ impl Engine {
             cgroup: cgroup.as_ref(),
             reaper: plan.host.init,
             state: None,
-            inherited: Inherited::default(),
+            inherited: Inherited { descriptors: plan.descriptors.clone(), ..Inherited::default() },
             landlock: spec::landlock(&plan.host.security)?,
+            hooks,
+            tells_ready: plan.holds,
             standby: None,
         };
-        let init = carrack_runtime::create(launch)?;
+        let mut init = carrack_runtime::create(launch)?;
+        close_passed(&plan.descriptors);
         if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
         }
+        init.run_hooks()?;
         Ok(Sandbox { init, streams, cgroup, spec })
     }
 
@@ -182,17 +192,6 @@ pub(crate) fn hostname(id: &str, program: &Program, host: &HostSettings) -> Stri
     }
 }
 
-/// Hooks come from CDI files alone, and a device that was set up in part is worse than none.
-fn refuse_hooks(spec: &Spec) -> Result<()> {
-    match spec.hooks() {
-        None => Ok(()),
-        Some(_) => Err(Error::refused(
-            "the CDI file of a device has hooks, which carrack run does not execute",
-            "use a file without hooks, or name its device nodes with --device",
-        )),
-    }
-}
-
 /// The cgroup of a sandbox with the limits of its spec; `None` when it is to have none of its own.
 fn make_cgroup(id: &str, host: &HostSettings, spec: &Spec, announce: Announce<'_>) -> Result<Option<Cgroup>> {
     let Some(place) = limits::cgroup_place(id, &host.resources)? else { return Ok(None) };
@@ -209,6 +208,21 @@ fn network_effect(attachment: &Attachment) -> Effect {
 }
 
 impl Sandbox {
+    /// Waits until all is set up: only its program is missing.
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
+        Ok(self.init.wait_ready()?)
+    }
+
+    /// The first process, which is to become the program.
+    pub(crate) fn init(&self) -> &Init {
+        &self.init
+    }
+
+    /// Its cgroup, where it has one of its own.
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
     /// Lets the first process become the program; returns when it has, or why it could not.
     pub(crate) fn start(self) -> Result<(RunningSandbox, Option<Cgroup>)> {
         let mut running = self.init.start()?;
@@ -230,6 +244,7 @@ impl RunningSandbox {
             foreground: None,
             ends_with_client: false,
             chore: None,
+            time_limit: None,
         };
         Ok((monitor, self.running))
     }
@@ -268,6 +283,14 @@ fn passed_stdio(passed: [OwnedFd; 3], program: &Program) -> Result<Stdio> {
     let [stdin, stdout, stderr] = passed;
     let stdin = if program.open_stdin { stdin } else { null()? };
     Ok(Stdio::Streams { stdin, stdout, stderr })
+}
+
+/// Closes what a program has by now, so that others notice when the program closes it.
+pub(crate) fn close_passed(descriptors: &[u32]) {
+    for number in descriptors {
+        // One that could not be closed stays open until this process ends.
+        let _ = carrack_sys::process::close_inherited(*number);
+    }
 }
 
 fn null() -> Result<OwnedFd> {

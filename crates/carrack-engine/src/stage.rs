@@ -30,6 +30,8 @@ pub const STAGE_PROGRAM: &str = "carrack-stage";
 pub(crate) enum Task {
     /// Start a container, and stay with it.
     Monitor(ContainerId),
+    /// Set a container up and stay with it; start it when somebody asks for that.
+    Hold(ContainerId),
     /// Run a command in a running container.
     Exec(Box<ExecTask>),
     /// Run one step of a build.
@@ -46,23 +48,37 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts the process; `title` is shown in the list of processes.
-    pub(crate) fn load(environment: &Environment, title: &str, stderr: Stdio) -> Result<Self> {
+    /// Starts the process; `title` is shown in the list of processes. It inherits `descriptors`, for the program that it
+    /// starts.
+    pub(crate) fn load(
+        environment: &Environment,
+        title: &str,
+        descriptors: &[u32],
+        stderr: Stdio,
+    ) -> Result<Self> {
         let (client, peer) = attach::pair()?;
         let (task, mut handover) = std::io::pipe().during("create", "a pipe")?;
         let program = carrack_runtime::executable::read_only()?;
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         command.arg0(STAGE_PROGRAM).arg(title).env_clear().current_dir("/");
         command.stdin(peer).stdout(task).stderr(stderr);
-        let process = command.spawn().during("start", format!("the stage {title}"))?;
-        hand_over(&mut handover, environment)?;
+        // No other program gets them, and the stage gets them under their numbers.
+        carrack_runtime::check_descriptors(descriptors, false)?;
+        let spawned = command.spawn().during("start", format!("the stage {title}"));
+        carrack_runtime::check_descriptors(descriptors, true)?;
+        let process = spawned?;
+        hand_over(&mut handover, &(environment, descriptors))?;
         Ok(Self { process, client, handover })
     }
 
     /// Loads the monitor of a container.
-    pub(crate) fn load_monitor(environment: &Environment, id: &ContainerId) -> Result<Self> {
+    pub(crate) fn load_monitor(
+        environment: &Environment,
+        id: &ContainerId,
+        descriptors: &[u32],
+    ) -> Result<Self> {
         // A monitor that kept the caller's standard error would keep `$(carrack run -d ... 2>&1)` waiting.
-        Self::load(environment, &format!("monitor {}", id.short()), Stdio::null())
+        Self::load(environment, &format!("monitor {}", id.short()), descriptors, Stdio::null())
     }
 
     /// Tells the stage what to do.
@@ -79,28 +95,23 @@ fn hand_over(pipe: &mut PipeWriter, part: &impl Serialize) -> Result<()> {
 
 impl Engine {
     /// Starts a stage; `title` is shown in the list of processes.
-    pub(crate) fn start_stage(&self, task: &Task, title: &str) -> Result<Client> {
-        Ok(Stage::load(&self.environment, title, Stdio::inherit())?.assign(task)?.0)
+    pub(crate) fn start_stage(&self, task: &Task, title: &str, descriptors: &[u32]) -> Result<Client> {
+        Ok(Stage::load(&self.environment, title, descriptors, Stdio::inherit())?.assign(task)?.0)
     }
 
-    /// Lets a monitor start its container; it gets the streams of this process where the container is to have them.
-    pub(crate) fn assign_monitor(
-        &self,
-        stage: Stage,
-        id: &ContainerId,
-        passes_streams: bool,
-    ) -> Result<Client> {
+    /// Lets a monitor act on its container, by `task`; it gets the streams of this process where the container is to have them.
+    pub(crate) fn assign_monitor(&self, stage: Stage, task: &Task, passes_streams: bool) -> Result<Client> {
         if passes_streams {
             let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
             stage.client.pass_streams(streams)?;
         }
-        Ok(stage.assign(&Task::Monitor(id.clone()))?.0)
+        Ok(stage.assign(task)?.0)
     }
 }
 
 /// Starts a stage that nobody listens to; its exit code tells.
 pub(crate) fn spawn_background(environment: &Environment, task: &Task, title: &str) -> Result<Child> {
-    Ok(Stage::load(environment, title, Stdio::null())?.assign(task)?.1)
+    Ok(Stage::load(environment, title, &[], Stdio::null())?.assign(task)?.1)
 }
 
 /// Runs the stage that this process is. The report over the socket tells what came of it, and of a health check the
@@ -114,15 +125,22 @@ pub fn run_stage() -> u8 {
 fn run_task() -> Result<u8> {
     let (peer, handover) = receive()?;
     let mut parts = serde_json::Deserializer::from_reader(BufReader::new(handover));
+    let (environment, descriptors): (Environment, Vec<u32>) = part(&mut parts)?;
+    carrack_runtime::check_descriptors(&descriptors, true)?;
     // The command goes on meanwhile: it may be creating the container.
-    let engine = Engine::open(part(&mut parts)?)?;
+    let engine = Engine::open(environment)?;
     match part(&mut parts)? {
         Task::Monitor(id) => {
             drop(parts);
             forget_handover()?;
-            engine.supervise(&id, peer).map(|()| 0)
+            engine.supervise(&id, peer, descriptors).map(|()| 0)
         }
-        Task::Exec(task) => engine.exec_stage(*task, peer).map(|()| 0),
+        Task::Hold(id) => {
+            drop(parts);
+            forget_handover()?;
+            engine.hold(&id, peer).map(|()| 0)
+        }
+        Task::Exec(task) => engine.exec_stage(*task, descriptors, peer).map(|()| 0),
         Task::Step(task) => engine.step_stage(*task, peer).map(|()| 0),
         Task::Health(id) => engine.health_stage(&id, &peer),
     }

@@ -1,10 +1,12 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
-use carrack_container::attach::{Client, Ended, Streams};
-use carrack_container::{Container, ContainerId, ContainerRecord, LogDriver, Status, StopRequest};
+use carrack_container::attach::{Client, Ended, Request, Streams};
+use carrack_container::{
+    Container, ContainerId, ContainerRecord, LogDriver, RestartPolicy, Status, StopRequest,
+};
 
 use crate::error::OperationContext;
-use crate::stage::Stage;
+use crate::stage::{Stage, Task};
 use crate::stop::StopWish;
 use crate::{ContainerRequest, Engine, Error, Result};
 
@@ -14,12 +16,23 @@ pub struct Session<'a> {
     client: Client,
     /// The container, where signals of the caller go.
     container: ContainerId,
+    /// Of a program beside the container's own.
+    exec_id: Option<ContainerId>,
     passes_streams: bool,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(engine: &'a Engine, client: Client, container: ContainerId) -> Self {
-        Self { engine, client, container, passes_streams: false }
+        Self { engine, client, container, exec_id: None, passes_streams: false }
+    }
+
+    pub(crate) fn of_exec(
+        engine: &'a Engine,
+        client: Client,
+        container: ContainerId,
+        exec_id: ContainerId,
+    ) -> Self {
+        Self { exec_id: Some(exec_id), ..Self::new(engine, client, container) }
     }
 
     /// Whether the program has the caller's own streams, so that there is nothing to relay.
@@ -42,20 +55,61 @@ impl<'a> Session<'a> {
         let container = self.engine.containers.get(&self.container)?;
         self.engine.signal(&container, signal)
     }
+
+    /// Gives the terminal of the program the size of the caller's.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.client.send(&Request::Resize { rows, columns });
+        self.tell_resize(rows, columns);
+    }
+
+    /// Tells that the program's terminal has another size; Docker does so of the container's own program only.
+    pub fn tell_resize(&self, rows: u16, columns: u16) {
+        if self.exec_id.is_none() {
+            self.tell("resize", &[("height", rows.to_string()), ("width", columns.to_string())]);
+        }
+    }
+
+    /// Tells that the caller has left by the detach keys.
+    pub fn tell_detach(&self) {
+        match &self.exec_id {
+            None => self.tell("detach", &[]),
+            Some(id) => self.tell("exec_detach", &[("execID", id.to_string())]),
+        }
+    }
+
+    fn tell(&self, action: &str, details: &[(&str, String)]) {
+        if let Ok(container) = self.engine.containers.get(&self.container) {
+            self.engine.container_event(&container.record, action, details);
+        }
+    }
 }
 
 impl Engine {
     /// Starts a container, which then runs on its own; the session is that of its first client.
     pub fn start(&self, id: &ContainerId) -> Result<Session<'_>> {
-        self.recover()?;
-        self.start_monitor(id).operation("start container", id.short())
+        self.start_with(id, &[])
     }
 
-    /// Creates a container that is to be started at once: its monitor is loaded meanwhile.
-    pub fn create_to_start(&self, request: ContainerRequest) -> Result<Starting<'_>> {
+    /// Creates a container that is to be started at once: its monitor is loaded meanwhile. The program gets `descriptors`
+    /// of this process under their numbers.
+    pub fn create_to_start(&self, request: ContainerRequest, descriptors: &[u32]) -> Result<Starting<'_>> {
         let id = ContainerId::random()?;
-        let stage = Stage::load_monitor(&self.environment, &id)?;
+        refuse_descriptors(descriptors, request.host.lifecycle.restart)?;
+        let stage = Stage::load_monitor(&self.environment, &id, descriptors)?;
         Ok(Starting { engine: self, record: self.create_as(id, request)?, stage })
+    }
+
+    /// [`start`](Self::start), with descriptors of this process that the program gets under their numbers.
+    pub fn start_with(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+        self.recover()?;
+        self.start_monitor(id, descriptors).operation("start container", id.short())
+    }
+
+    /// [`start_with`](Self::start_with) for a caller who stays with the container.
+    pub fn start_attached(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+        let record = self.containers.get(id)?.record;
+        self.container_event(&record, "attach", &[]);
+        self.start_with(id, descriptors)
     }
 
     /// Joins the session of a running container, with its input when `interactive`.
@@ -65,9 +119,10 @@ impl Engine {
             let hint = format!("unpause it first: carrack unpause {text}");
             return Err(Error::refused("it is paused", hint)).operation("attach to", text);
         }
-        let id = container.record.id;
+        let Container { record, state } = container;
+        let id = record.id.clone();
         let streams = Streams { stdin: interactive, ..Streams::ALL };
-        let client = match container.state.status {
+        let client = match state.status {
             Status::Running => {
                 Client::connect(&self.containers.run_folder(&id), streams).operation("attach to", text)?
             }
@@ -76,6 +131,7 @@ impl Engine {
         let hint = format!("start it first: carrack start --attach {text}");
         let client =
             client.ok_or_else(|| Error::refused("it is not running", hint)).operation("attach to", text)?;
+        self.container_event(&record, "attach", &[]);
         Ok(Session::new(self, client, id))
     }
 
@@ -88,12 +144,20 @@ impl Engine {
         Ok(())
     }
 
-    fn start_monitor(&self, id: &ContainerId) -> Result<Session<'_>> {
+    fn start_monitor(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
         let Container { record, state } = self.containers.get(id)?;
         if state.status == Status::Paused {
             return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
         }
-        let session = self.assign_to(Stage::load_monitor(&self.environment, id)?, &record)?;
+        refuse_descriptors(descriptors, record.host.lifecycle.restart)?;
+        let session = match state.status {
+            Status::Initialized => {
+                let client = Client::connect_to_start(&self.containers.run_folder(id))?;
+                let client = client.ok_or_else(|| Error::refused("it has just ended", "try again"))?;
+                Session::new(self, client, id.clone())
+            }
+            _ => self.assign_to(Stage::load_monitor(&self.environment, id, descriptors)?, &record)?,
+        };
         wait_started(&session.client)?;
         Ok(session)
     }
@@ -101,9 +165,17 @@ impl Engine {
     /// The session of a container whose monitor has just been told to start it.
     fn assign_to(&self, stage: Stage, record: &ContainerRecord) -> Result<Session<'_>> {
         let passes_streams = record.host.lifecycle.log.driver == LogDriver::Passthrough;
-        let client = self.assign_monitor(stage, &record.id, passes_streams)?;
+        let client = self.assign_monitor(stage, &Task::Monitor(record.id.clone()), passes_streams)?;
         Ok(Session { passes_streams, ..Session::new(self, client, record.id.clone()) })
     }
+}
+
+fn refuse_descriptors(descriptors: &[u32], restart: RestartPolicy) -> Result<()> {
+    if descriptors.is_empty() || restart == RestartPolicy::No {
+        return Ok(());
+    }
+    let hint = "leave out --restart, or the descriptors";
+    Err(Error::refused("the descriptors would be gone when it is started again", hint))
 }
 
 /// A container that was just created, with a monitor that waits for the word.
@@ -130,6 +202,12 @@ impl<'a> Starting<'a> {
             Ok(session)
         };
         start().operation("start container", record.id.short())
+    }
+
+    /// [`start`](Self::start) for a caller who stays with the container.
+    pub fn start_attached(self) -> Result<Session<'a>> {
+        self.engine.container_event(&self.record, "attach", &[]);
+        self.start()
     }
 }
 

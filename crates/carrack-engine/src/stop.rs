@@ -5,7 +5,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use carrack_container::{Container, ContainerId, Status, StopRequest};
+use carrack_container::{Container, ContainerId, ContainerState, Status, StopRequest};
 use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 
@@ -56,7 +56,7 @@ impl Engine {
         self.kill_found(&container, number).operation("kill", text)
     }
 
-    fn kill_found(&self, container: &Container, number: i32) -> Result<()> {
+    pub(crate) fn kill_found(&self, container: &Container, number: i32) -> Result<()> {
         let stop = container.record.program.stop_signal.as_deref().unwrap_or("TERM");
         if number == signal::KILL || signal::parse(stop).is_ok_and(|stop| stop == number) {
             self.request_stop(container, StopRequest::User)?;
@@ -83,7 +83,7 @@ impl Engine {
 
     pub(crate) fn signal(&self, container: &Container, signal: i32) -> Result<()> {
         self.thaw_abandoned(container)?;
-        let init = container.state.init.as_ref().filter(|_| container.state.status.is_running());
+        let init = container.state.init.as_ref().filter(|_| container.state.status.has_process());
         // A pidfd cannot hit another process that got the same number.
         let pidfd = init.map(|init| init.open()).transpose()?.flatten();
         match pidfd {
@@ -133,6 +133,8 @@ impl Engine {
             };
         match state.status {
             Status::Restarting => drop(self.wait_until_ended(id, Some(MONITOR_TIMEOUT))?),
+            // There is no program that could do something about a signal.
+            Status::Initialized => self.kill_container(&Container { state, ..container.clone() })?,
             _ => self.end_running(&Container { state, ..container.clone() }, wish)?,
         }
         // The monitor tells of the end while it has the lock; one that is gone has told.
@@ -163,6 +165,21 @@ impl Engine {
             return Ok(());
         }
         self.kill_container(container)
+    }
+
+    /// Asks the program to end, and kills it after its timeout; its monitor then starts it again.
+    pub(crate) fn end_for_restart(&self, container: &Container) -> Result<()> {
+        let (id, program) = (&container.record.id, &container.record.program);
+        self.containers.update(id, |state| {
+            state.restart_requested = state.status.is_running();
+            Ok(())
+        })?;
+        let stop = signal::parse(program.stop_signal.as_deref().unwrap_or("TERM"))?;
+        let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        self.signal(container, stop)?;
+        let has_ended = |state: &ContainerState| state.init != container.state.init;
+        let state = self.containers.wait(id, Some(own.unwrap_or(DEFAULT_STOP_TIMEOUT)), has_ended)?;
+        if has_ended(&state) { Ok(()) } else { self.signal(container, signal::KILL) }
     }
 
     /// Kills and waits until the container's monitor has seen it.

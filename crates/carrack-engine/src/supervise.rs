@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use carrack_container::attach::{Event, Listener, Peer};
 use carrack_container::health::{CheckLog, Health};
-use carrack_container::monitor::{Finished, Monitor};
+use carrack_container::log::LogSink;
+use carrack_container::monitor::Monitor;
 use carrack_container::{
-    Container, ContainerId, ContainerRecord, ContainerState, Effect, LogDriver, ProcessId, Status,
+    Container, ContainerId, ContainerRecord, ContainerState, Effect, Exit, LogDriver, ProcessId, Status,
 };
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
@@ -20,15 +21,25 @@ use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
 use crate::restart::Backoff;
-use crate::sandbox::SandboxPlan;
+use crate::sandbox::{Sandbox, SandboxPlan};
 use crate::stage::report_failure;
 use crate::{Engine, Error, Result, limits, selinux, signal};
 
 /// How long the command that started a stage may take to read its report.
 pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
+/// A container that is set up up to the moment before its program is executed.
+pub(crate) struct Prepared {
+    pub record: Box<ContainerRecord>,
+    pub sandbox: Sandbox,
+    pub listener: Listener,
+    pub log: Option<LogSink>,
+    /// What it is mounted on; other containers of the image share it.
+    pub holds: Holds,
+}
+
 /// A container that runs, and what stays with it.
-struct Started {
+pub(crate) struct Started {
     record: Box<ContainerRecord>,
     monitor: Monitor,
     running: Running,
@@ -53,7 +64,23 @@ fn copies(streams: &[OwnedFd; 3]) -> Result<[OwnedFd; 3]> {
 
 impl Engine {
     /// Runs the container from start to end, as often as its restart policy says; `peer` is the command that wanted it.
-    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer) -> Result<()> {
+    /// `descriptors` are those of this process that the program gets at its first start.
+    pub(crate) fn supervise(&self, id: &ContainerId, peer: Peer, descriptors: Vec<u32>) -> Result<()> {
+        let record = self.begin(id, &peer)?;
+        let first = passed_streams(&record, &peer).and_then(|passed| {
+            let prepared = self.prepare_container(record, &passed, descriptors, false)?;
+            Ok((self.run_prepared(prepared)?, passed))
+        });
+        let (started, passed) = first.inspect_err(|error| {
+            // Whatever fails while undoing is found and undone by the next command.
+            let _ = self.fail(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
+            report_failure(&peer, error);
+        })?;
+        self.stay_while_restarting(id, started, peer, &passed)
+    }
+
+    /// Writes down that this process makes the container.
+    pub(crate) fn begin(&self, id: &ContainerId, peer: &Peer) -> Result<Box<ContainerRecord>> {
         let monitor = ProcessId::current()?;
         let Container { record, .. } = self.containers.get(id)?;
         let cgroup = limits::cgroup_place(id.as_str(), &record.host.resources)?;
@@ -64,17 +91,18 @@ impl Engine {
             Ok(())
         };
         // One that cannot be started now may be running: nothing of it is undone.
-        self.containers
-            .update(id, start)
-            .map_err(Error::from)
-            .inspect_err(|error| report_failure(&peer, error))?;
-        let first = passed_streams(&record, &peer)
-            .and_then(|passed| Ok((self.start_container(record, &passed)?, passed)));
-        let (started, passed) = first.inspect_err(|error| {
-            // Whatever fails while undoing is found and undone by the next command.
-            let _ = self.fail(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
-            report_failure(&peer, error);
-        })?;
+        let begun = self.containers.update(id, start).map_err(Error::from);
+        begun.map(|_| record).inspect_err(|error| report_failure(peer, error))
+    }
+
+    /// Tells `peer` that the program runs, and stays as long as it does, and as often as it is started again.
+    pub(crate) fn stay_while_restarting(
+        &self,
+        id: &ContainerId,
+        started: Started,
+        peer: Peer,
+        passed: &Option<[OwnedFd; 3]>,
+    ) -> Result<()> {
         peer.send(&Event::Started, REPORT_LIMIT);
         let mut backoff = Backoff::default();
         let mut began = Instant::now();
@@ -82,7 +110,8 @@ impl Engine {
         while status == Status::Restarting && self.await_turn(id, backoff.after(began.elapsed()))? {
             // The policy may be another by now, and the name.
             let Container { record, .. } = self.containers.get(id)?;
-            let started = self.start_container(record, &passed).inspect_err(|error| {
+            let again = self.prepare_container(record, passed, Vec::new(), false);
+            let started = again.and_then(|prepared| self.run_prepared(prepared)).inspect_err(|error| {
                 let _ = self.fail_restart(id, &error.with_causes(), i32::from(error.exit_code_of_run()));
             })?;
             began = Instant::now();
@@ -91,12 +120,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the container that the state says is being made.
-    fn start_container(
+    /// Sets the container up that the state says is being made, all but its program; one that `holds` tells when it is.
+    pub(crate) fn prepare_container(
         &self,
         record: Box<ContainerRecord>,
         passed: &Option<[OwnedFd; 3]>,
-    ) -> Result<Started> {
+        descriptors: Vec<u32>,
+        holds_start: bool,
+    ) -> Result<Prepared> {
         let id = &record.id;
         // All that may fail for want of room or descriptors comes before the program runs.
         let log = self.open_log(&record)?;
@@ -114,7 +145,9 @@ impl Engine {
             folder: &self.containers.run_folder(id),
             extra_binds: Vec::new(),
             passed: passed.as_ref().map(copies).transpose()?,
+            descriptors,
             shared,
+            holds: holds_start,
         };
         let mut announce = |effect: &Effect| {
             self.containers.update(id, |state| {
@@ -126,10 +159,16 @@ impl Engine {
         let sandbox = self.make_sandbox(plan, &mut announce)?;
         let spec = serde_json::to_vec(&sandbox.spec).expect("a spec has string keys only");
         atomic::write(&self.spec_path(id), &spec, 0o600, Durability::Volatile)?;
+        Ok(Prepared { record, sandbox, listener, log, holds })
+    }
+
+    /// Executes the program of a container that is set up.
+    pub(crate) fn run_prepared(&self, prepared: Prepared) -> Result<Started> {
+        let Prepared { record, sandbox, listener, log, holds } = prepared;
         let (sandbox, cgroup) = sandbox.start()?;
         let init = ProcessId::of(sandbox.running.pid())?;
         let is_checked = record.host.lifecycle.health.is_some();
-        let locked = self.containers.lock(id)?;
+        let locked = self.containers.lock(&record.id)?;
         if is_checked {
             locked.write_checks(&CheckLog::default())?;
         }
@@ -142,7 +181,8 @@ impl Engine {
         let stdin_once = record.program.stdin_once;
         let (monitor, running) = sandbox.into_monitor()?;
         let chore = self.health_chore(&record);
-        let monitor = Monitor { stdin_once, log, listener: Some(listener), chore, ..monitor };
+        let time_limit = record.host.lifecycle.timeout_seconds.map(|time| Duration::from_secs(time.into()));
+        let monitor = Monitor { stdin_once, log, listener: Some(listener), chore, time_limit, ..monitor };
         Ok(Started { record, monitor, running, cgroup, holds })
     }
 
@@ -164,7 +204,7 @@ impl Engine {
         let Started { record, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: peer, ..monitor }).run() {
             Ok(finished) => {
-                let status = self.end(&record.id, &finished, cgroup.as_ref())?;
+                let status = self.end(&record.id, finished.exit, cgroup.as_ref())?;
                 finished.announce();
                 drop((running, holds));
                 Ok(status)
@@ -181,7 +221,7 @@ impl Engine {
     }
 
     /// Writes down how it ended, and undoes what was made for it.
-    fn end(&self, id: &ContainerId, finished: &Finished, cgroup: Option<&Cgroup>) -> Result<Status> {
+    pub(crate) fn end(&self, id: &ContainerId, exit: Exit, cgroup: Option<&Cgroup>) -> Result<Status> {
         let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
         // Read again: the policy may be another by now, and the name.
         let locked = self.containers.lock(id)?;
@@ -194,22 +234,27 @@ impl Engine {
                 effect => self.undo(effect)?,
             }
         }
+        self.forget_secrets(&self.containers.run_folder(id))?;
         let policy = record.host.lifecycle.restart;
         let state = locked.update(|state| {
             state.effects.clear();
-            match policy.restarts(finished.exit.code(), state.restart_count, state.stop_requested) {
-                true => state.await_restart(finished.exit, oom_killed),
-                false => state.exit(finished.exit, oom_killed),
+            let requested = state.restart_requested && state.stop_requested.is_none();
+            let restarts =
+                requested || policy.restarts(exit.code(), state.restart_count, state.stop_requested);
+            // What was only initialized has not run, and does not run again.
+            match restarts && state.status != Status::Initialized {
+                true => state.await_restart(exit, oom_killed),
+                false => state.exit(exit, oom_killed),
             }
         })?;
         self.end_events(&record, &state);
-        if record.host.auto_remove {
+        if record.host.auto_remove && state.status != Status::Restarting {
             self.delete_locked(locked, &record)?;
         }
         Ok(state.status)
     }
 
-    fn fail(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {
+    pub(crate) fn fail(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {
         let container = self.containers.get(id)?;
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;

@@ -2,17 +2,29 @@
 //!
 //! After a crash a running container may have the new limits until it ends, and its record the old ones.
 
-use carrack_container::{Container, Resources};
+use carrack_container::{Container, Resources, RestartPolicy};
 use oci_spec::runtime::LinuxResources;
 
 use crate::error::OperationContext;
 use crate::{Engine, Error, Result, limits, spec};
 
 impl Engine {
-    /// Gives the container those limits that `changes` names; all others stay.
-    pub fn update_container(&self, text: &str, changes: &Resources) -> Result<()> {
+    /// Gives the container the restart policy, and those limits that `changes` names; all others stay.
+    pub fn update_container(
+        &self,
+        text: &str,
+        policy: Option<RestartPolicy>,
+        changes: &Resources,
+    ) -> Result<()> {
         let container = self.containers.find(text)?;
-        self.update_found(&container, changes).operation("update container", text)
+        if let Some(policy) = policy {
+            self.set_restart_policy(text, policy)?;
+        }
+        if *changes != Resources::default() {
+            self.update_found(&container, changes).operation("update container", text)?;
+        }
+        self.container_event(&container.record, "update", &[]);
+        Ok(())
     }
 
     fn update_found(&self, container: &Container, changes: &Resources) -> Result<()> {
@@ -20,7 +32,7 @@ impl Engine {
         let Container { record, state } = locked.get()?;
         let merged = merged(&record.host.resources, changes);
         limits::check(&merged)?;
-        if state.status.is_running() {
+        if state.status.has_process() {
             let cgroup = limits::require_cgroup(record.id.as_str(), &merged)?;
             let before = self.changed_limits(&record.host.resources, changes)?;
             let after = self.changed_limits(&merged, changes)?;

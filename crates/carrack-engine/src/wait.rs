@@ -22,7 +22,8 @@ impl FromStr for WaitCondition {
     /// Docker's and podman's words.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            "created" | "configured" | "initialized" => Ok(Self::Status(Status::Created)),
+            "created" | "configured" => Ok(Self::Status(Status::Created)),
+            "initialized" => Ok(Self::Status(Status::Initialized)),
             "running" => Ok(Self::Status(Status::Running)),
             "stopped" | "exited" | "not-running" => Ok(Self::Status(Status::Exited)),
             "removing" => Ok(Self::Status(Status::Removing)),

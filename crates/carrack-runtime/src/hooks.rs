@@ -6,16 +6,21 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use carrack_sys::IoContext;
+use carrack_sys::mount::{attach, attach_over_root};
 use carrack_sys::process::close_on_exec_from;
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, open};
+use rustix::io::Errno;
 
-use crate::oci::State;
+use crate::oci::{State, Status};
 use crate::{Error, Result};
 
 /// The moments.
@@ -74,6 +79,64 @@ impl Kind {
     /// Those in the container's pid namespace are told its process id there.
     fn is_inside(self) -> bool {
         matches!(self, Self::CreateContainer | Self::StartContainer)
+    }
+}
+
+/// The hooks of a container that is made, and where they find its root.
+#[derive(Clone, Debug)]
+pub struct LaunchHooks {
+    /// The folder of the host at which hooks find the root filesystem: the `root.path` of the `config.json` in the
+    /// state's bundle.
+    pub place: PathBuf,
+    /// The spec's hooks.
+    pub hooks: Hooks,
+    /// What hooks are told.
+    pub state: State,
+}
+
+impl LaunchHooks {
+    /// Parent, with the container's mounts made and its root not yet entered: what runs in the runtime's namespaces.
+    pub fn run_outside(&self) -> Result<()> {
+        PlannedHooks::new(Kind::Prestart, &self.hooks, &self.state).run()?;
+        PlannedHooks::new(Kind::CreateRuntime, &self.hooks, &self.state).run()
+    }
+
+    /// Parent, when the program runs.
+    pub fn run_poststart(&self) -> Result<()> {
+        let state = State { status: Status::Running, ..self.state.clone() };
+        PlannedHooks::new(Kind::Poststart, &self.hooks, &state).run()
+    }
+
+    /// Child: makes the rootfs visible to hooks. Without a pivot it must lie over the root.
+    pub(crate) fn attach(&self, rootfs: BorrowedFd<'_>, pivots: bool) -> Result<()> {
+        if !pivots {
+            return Ok(attach_over_root(rootfs)?);
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        match open(&self.place, flags, Mode::empty()) {
+            Ok(place) => Ok(attach(rootfs, place.as_fd())?),
+            // The root of a user namespace may not go through folders that are closed to others. A hook in the
+            // container could then not find the root, and would change that of the host.
+            Err(Errno::ACCESS) if !Kind::CreateContainer.of(&self.hooks).is_empty() => {
+                Err(Error::spec(format!(
+                    "the root of the user namespace may not reach {}, where createContainer hooks find the root",
+                    self.place.display()
+                )))
+            }
+            Err(Errno::ACCESS) => Ok(attach_over_root(rootfs)?),
+            Err(error) => Err(error).during("open", &self.place)?,
+        }
+    }
+
+    /// Child, before it enters the root.
+    pub(crate) fn run_create_hooks(&self) -> Result<()> {
+        PlannedHooks::new(Kind::CreateContainer, &self.hooks, &self.state).run()
+    }
+
+    /// What the first process runs just before its program.
+    pub(crate) fn start_hooks(&self) -> PlannedHooks {
+        let state = State { status: Status::Created, ..self.state.clone() };
+        PlannedHooks::new(Kind::StartContainer, &self.hooks, &state)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::cgroup::{Entrances, View};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::devices::{self, PlannedDevice};
+use crate::hooks::LaunchHooks;
 use crate::masks::{self, Masks};
 use crate::mounts::PlannedMount;
 use crate::namespaces::Namespaces;
@@ -45,6 +46,9 @@ pub(crate) struct Plan {
     pub cgroup: Option<View>,
     pub entrances: Entrances,
     pub process: PlannedProcess,
+    pub hooks: Option<LaunchHooks>,
+    /// Whether the creator is told that all is set up.
+    pub tells_ready: bool,
     pub standby: Option<Standby>,
 }
 
@@ -70,32 +74,38 @@ impl Plan {
             loopback_up().during("switch on", "the loopback interface")?;
         }
         detach_from_host()?;
-        match &self.standby {
+        let pivots = self.standby.as_ref().is_none_or(|standby| standby.pivots);
+        match &self.hooks {
             None => attach_over_root(rootfs.as_fd())?,
-            Some(standby) => standby.attach(rootfs.as_fd())?,
+            Some(hooks) => hooks.attach(rootfs.as_fd(), pivots)?,
         }
         let rootfs = Rootfs::new(rootfs);
         let proc = self.sysctls.open_proc()?;
         self.fill(&rootfs, channel)?;
-        if let Some(standby) = &self.standby {
+        if let Some(hooks) = &self.hooks {
             channel.mounted()?;
             channel.expect(Signal::HooksRan)?;
-            standby.run_create_hooks()?;
+            hooks.run_create_hooks()?;
         }
         self.restrict(&rootfs)?;
-        enter(&rootfs, self.standby.as_ref().is_none_or(|standby| standby.pivots))?;
+        enter(&rootfs, pivots)?;
         // After that: the kernel does not make a shared mount the root.
         if let Some((propagation, recursive)) = self.propagation {
             set_attributes(rootfs.as_fd(), Attributes::propagation(propagation), recursive)?;
         }
         self.set_names()?;
+        if self.tells_ready {
+            self.process.require_program()?;
+        }
         let Some(standby) = self.standby.take() else {
+            if self.tells_ready {
+                channel.ready()?;
+            }
             channel.expect(Signal::Start)?;
             self.sysctls.apply(proc.as_ref())?;
             return Ok(None);
         };
         self.sysctls.apply(proc.as_ref())?;
-        self.process.require_program()?;
         channel.ready()?;
         standby.wait().map(Some)
     }

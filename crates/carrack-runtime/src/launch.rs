@@ -14,6 +14,7 @@ use rustix::process::{Pid, WaitIdStatus};
 
 use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Report, Signal};
+use crate::hooks::LaunchHooks;
 use crate::init::{self, Plan};
 use crate::masks::Masks;
 use crate::namespaces::Namespaces;
@@ -28,7 +29,7 @@ use crate::{Error, Landlock, Result, devices, executable, mounts};
 /// What a container is made of.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The spec. Its `root.path`, `hooks` (but for those in `standby`), `annotations` and `linux.cgroupsPath` and `linux.resources` are not
+    /// The spec. Its `root.path`, `hooks`, `annotations` and `linux.cgroupsPath` and `linux.resources` are not
     /// looked at: the caller has acted on them.
     pub spec: &'a Spec,
     /// A detached mount whose root becomes the container's root.
@@ -45,6 +46,10 @@ pub struct Launch<'a> {
     pub inherited: Inherited,
     /// What of the container's files its processes may reach; `None` is all.
     pub landlock: Option<Landlock>,
+    /// The spec's hooks, which [`Init::run_hooks`] and the first process run.
+    pub hooks: Option<LaunchHooks>,
+    /// Whether [`Init::wait_ready`] will be called.
+    pub tells_ready: bool,
     /// How the container is started by a later process; `None` when [`Init::start`] does it.
     pub standby: Option<Standby>,
 }
@@ -55,11 +60,25 @@ pub struct Launch<'a> {
 /// meanwhile is reported by `start`.
 pub fn create(launch: Launch<'_>) -> Result<Init> {
     executable::require_read_only()?;
-    let Launch { spec, rootfs, stdio, cgroup, reaper, state, inherited, landlock, standby } = launch;
+    let Launch {
+        spec,
+        rootfs,
+        stdio,
+        cgroup,
+        reaper,
+        state,
+        inherited,
+        landlock,
+        hooks,
+        tells_ready,
+        standby,
+    } = launch;
     let mut plan = plan(spec, stdio, cgroup, reaper)?;
     plan.process.inherited = inherited;
     plan.process.landlock = landlock.map(Landlock::checked).transpose()?;
-    plan.process.start_hooks = standby.as_ref().map(Standby::start_hooks);
+    plan.process.start_hooks = hooks.as_ref().map(LaunchHooks::start_hooks);
+    plan.hooks = hooks.clone();
+    plan.tells_ready = tells_ready || standby.is_some();
     // Of a container on standby, the starter brings agent and listener together.
     let agent = if standby.is_none() { Agent::connect(seccomp(spec), state)? } else { None };
     plan.standby = standby;
@@ -85,6 +104,7 @@ pub fn create(launch: Launch<'_>) -> Result<Init> {
                 let limits = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
                 cgroup.settle(init.pid(), limits)?;
             }
+            init.hooks = hooks;
             if maps_owners {
                 Mappings::of(spec).write(init.child.pid)?;
                 init.channel.signal(Signal::OwnersMapped)?;
@@ -121,6 +141,8 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         cgroup: cgroup.map(Cgroup::view),
         entrances: Entrances::open(cgroup)?,
         process: PlannedProcess::new(process, Some(linux), stdio, reaper)?,
+        hooks: None,
+        tells_ready: false,
         standby: None,
         namespaces,
     })
@@ -188,6 +210,9 @@ pub struct Init {
     namespaces: Vec<OwnedFd>,
     /// Who answers for the seccomp profile.
     agent: Option<Agent>,
+    hooks: Option<LaunchHooks>,
+    /// The master of the terminal, once the first process has sent it.
+    console: Option<OwnedFd>,
 }
 
 impl Init {
@@ -199,7 +224,7 @@ impl Init {
         agent: Option<Agent>,
     ) -> Self {
         let child = Child { pid, pidfd, wanted: false };
-        Self { child, channel, clamped_rlimits, namespaces: Vec::new(), agent }
+        Self { child, channel, clamped_rlimits, namespaces: Vec::new(), agent, hooks: None, console: None }
     }
 
     /// Keeps the namespaces that are slow to take down beyond the end of the container. The kernel reports the end
@@ -248,24 +273,38 @@ impl Init {
         fs::File::open(&path).during("open the namespace", &path)
     }
 
-    /// Of a container on standby: returns when all is set up, with the console where there is one. `hooks` are run
-    /// with all mounts made and the root not yet entered.
-    pub fn set_up(&self, hooks: impl FnOnce() -> Result<()>) -> Result<Option<OwnedFd>> {
-        let mut hooks = Some(hooks);
-        let mut console = None;
+    /// Runs the hooks that run with all mounts made and the root not yet entered; returns when the container may go on.
+    pub fn run_hooks(&mut self) -> Result<()> {
+        let pid = self.pid();
+        let Some(hooks) = &mut self.hooks else { return Ok(()) };
+        hooks.state.pid = Some(pid);
         loop {
             match self.channel.report()? {
-                Report::Console(master) => console = Some(master),
-                Report::Mounted => {
-                    hooks.take().map_or(Ok(()), |hooks| hooks())?;
-                    self.channel.signal(Signal::HooksRan)?;
-                }
-                Report::Ready => return Ok(console),
-                Report::Executing | Report::Listener(_) | Report::End => {
-                    return Err(Error::Setup { message: "its first process was killed".into() });
+                Report::Console(master) => self.console = Some(master),
+                Report::Mounted => break,
+                Report::Ready | Report::Executing | Report::Listener(_) | Report::End => return Err(killed()),
+            }
+        }
+        hooks.run_outside()?;
+        self.channel.signal(Signal::HooksRan)
+    }
+
+    /// Waits until all is set up and the program only has to be executed.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        loop {
+            match self.channel.report()? {
+                Report::Console(master) => self.console = Some(master),
+                Report::Ready => return Ok(()),
+                Report::Mounted | Report::Executing | Report::Listener(_) | Report::End => {
+                    return Err(killed());
                 }
             }
         }
+    }
+
+    /// The master of the terminal of a container that is set up.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
     }
 
     /// Leaves a container on standby to whoever starts it; it ends no more with this value.
@@ -277,12 +316,15 @@ impl Init {
 
     /// Executes the program; returns when it runs, or with the reason why it or the set-up failed.
     pub fn start(self) -> Result<Running> {
-        let Self { mut child, channel, namespaces, mut agent, .. } = self;
+        let Self { mut child, channel, namespaces, mut agent, hooks, console, .. } = self;
         channel.signal(Signal::Start)?;
-        let console = channel.outcome(|listener| match &mut agent {
+        let sent = channel.outcome(|listener| match &mut agent {
             Some(agent) => agent.hand_over(child.pid, child.pidfd.as_fd(), listener),
             None => Ok(()),
         })?;
+        let console = console.or(sent);
+        // Where one fails, the program is killed.
+        hooks.map_or(Ok(()), |hooks| hooks.run_poststart())?;
         child.wanted = true;
         Ok(Running { child, console, _namespaces: namespaces })
     }
@@ -341,6 +383,10 @@ impl Running {
         let status = wait_pidfd(self.pidfd()).during("wait for", format!("process {}", self.pid()))?;
         Ok(exit_status(&status))
     }
+}
+
+fn killed() -> Error {
+    Error::Setup { message: "its first process was killed".into() }
 }
 
 fn exit_status(status: &WaitIdStatus) -> ExitStatus {

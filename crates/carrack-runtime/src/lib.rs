@@ -51,7 +51,7 @@ pub use error::{Error, Result};
 pub use exec::{Exec, exec};
 pub use landlock::Landlock;
 pub use launch::{ExitStatus, Init, Launch, Running, create};
-pub use process::{Inherited, Stdio, check_descriptors};
+pub use process::{Inherited, Stdio, check_descriptors, descriptors_from_3};
 pub use rlimits::ClampedRlimit;
 pub use shared_memory::shared_memory_of;
 pub use standby::{Standby, start_standing};

@@ -42,24 +42,31 @@ pub enum Stdio {
 }
 
 /// What a process takes over from the process that starts it, beside its standard streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
     /// The session keyring; else it gets an empty one of its own.
     pub session_keyring: bool,
-    /// So many descriptors from number 3 on.
-    pub descriptors: u32,
+    /// Further descriptors, by the numbers that they keep.
+    pub descriptors: Vec<u32>,
 }
 
-/// Refuses to pass on `count` descriptors from number 3 on when not all are open. With `seal` a program that is executed
-/// meanwhile does not get them.
-pub fn check_descriptors(count: u32, seal: bool) -> Result<()> {
-    const MAX: u32 = 1 << 16;
-    if count > MAX {
-        return Err(Error::spec(format!("expected at most {MAX} descriptors to pass on, got {count}")));
+/// The most descriptors that are passed on.
+const MAX_DESCRIPTORS: u32 = 1 << 16;
+
+/// The numbers of `count` descriptors from 3 on; one more than may be passed on where there are too many.
+pub fn descriptors_from_3(count: u32) -> Vec<u32> {
+    (3..=2 + count.min(MAX_DESCRIPTORS + 1)).collect()
+}
+
+/// Refuses to pass on descriptors that are not all open. With `seal` a program that is executed meanwhile does not get
+/// them.
+pub fn check_descriptors(numbers: &[u32], seal: bool) -> Result<()> {
+    if numbers.len() > MAX_DESCRIPTORS as usize {
+        return Err(Error::spec(format!("expected at most {MAX_DESCRIPTORS} descriptors to pass on")));
     }
-    for number in 3..3 + count {
+    for number in numbers {
         let change = if seal { sys::close_on_exec } else { sys::keep_on_exec };
-        change(number).during("pass on the descriptor", number.to_string())?;
+        change(*number).during("pass on the descriptor", number.to_string())?;
     }
     Ok(())
 }
@@ -229,8 +236,8 @@ impl PlannedProcess {
 
     /// Last, so that no hook has them.
     fn keep_descriptors(&self) -> Result<()> {
-        let end = 3 + self.inherited.descriptors;
-        (3..end).try_for_each(|number| Ok(sys::keep_on_exec(number).during("keep", "a descriptor")?))
+        let numbers = &self.inherited.descriptors;
+        numbers.iter().try_for_each(|number| Ok(sys::keep_on_exec(*number).during("keep", "a descriptor")?))
     }
 
     fn load_filter(&self, channel: &Channel) -> Result<()> {

@@ -4,34 +4,23 @@
 //! open that folder starts the container by one message, and learns over the same connection whether its program runs.
 //! Invariant: the socket is never a name in the container's own root, and its descriptor is closed by the exec.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use carrack_sys::IoContext;
-use carrack_sys::mount::{attach, attach_over_root};
-use oci_spec::runtime::Hooks;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
 use crate::Result;
 use crate::channel::{Channel, Signal};
-use crate::hooks::{Kind, PlannedHooks};
-use crate::oci::{State, Status};
 
 /// How a container is started by a later process.
 #[derive(Debug)]
 pub struct Standby {
     /// The socket that [`listener`] has made.
     pub listener: OwnedFd,
-    /// The folder of the host at which hooks find the root filesystem.
-    pub place: PathBuf,
-    /// The spec's hooks, of which the first process runs those that belong inside.
-    pub hooks: Hooks,
-    /// What hooks are told.
-    pub state: State,
     /// Whether the root is exchanged by pivot_root; else by chroot, which a privileged program can leave.
     pub pivots: bool,
 }
@@ -40,31 +29,6 @@ pub struct Standby {
 pub(crate) const SOCKET: &str = "start";
 
 impl Standby {
-    /// Makes the rootfs visible to hooks. Without a pivot it must lie over the root.
-    pub(crate) fn attach(&self, rootfs: BorrowedFd<'_>) -> Result<()> {
-        if !self.pivots {
-            return Ok(attach_over_root(rootfs)?);
-        }
-        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-        match open(&self.place, flags, Mode::empty()) {
-            Ok(place) => Ok(attach(rootfs, place.as_fd())?),
-            // The root of a user namespace may not go through folders that are closed to others.
-            Err(Errno::ACCESS) => Ok(attach_over_root(rootfs)?),
-            Err(error) => Err(error).during("open", &self.place)?,
-        }
-    }
-
-    /// Child, before it enters the root.
-    pub(crate) fn run_create_hooks(&self) -> Result<()> {
-        PlannedHooks::new(Kind::CreateContainer, &self.hooks, &self.state).run()
-    }
-
-    /// What the first process runs just before its program.
-    pub(crate) fn start_hooks(&self) -> PlannedHooks {
-        let state = State { status: Status::Created, ..self.state.clone() };
-        PlannedHooks::new(Kind::StartContainer, &self.hooks, &state)
-    }
-
     /// Child: waits for the starter.
     pub(crate) fn wait(self) -> Result<Channel> {
         Channel::accept_start(&self.listener)

@@ -254,6 +254,13 @@ pub fn close_on_exec(number: u32) -> io::Result<()> {
     set_descriptor_flags(number, libc::FD_CLOEXEC)
 }
 
+/// Closes the descriptor `number`, which this process got when it was executed and nothing here owns.
+pub fn close_inherited(number: u32) -> io::Result<()> {
+    let number = i32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: by contract no value of this process has the descriptor.
+    check(unsafe { libc::close(number) })
+}
+
 fn set_descriptor_flags(number: u32, flags: libc::c_int) -> io::Result<()> {
     let number = i32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: no memory is passed, and the flag does not change what the descriptor is.

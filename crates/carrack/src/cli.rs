@@ -56,7 +56,7 @@ struct Group {
     augment: fn(clap::Command) -> clap::Command,
 }
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     Group {
         name: "image",
         about: "Manage images",
@@ -92,6 +92,12 @@ const GROUPS: [Group; 9] = [
         about: "Serve images to others",
         entries: registry_group,
         augment: |command| with_entries(command, registry_group()),
+    },
+    Group {
+        name: "secret",
+        about: "Manage secrets that containers are shown",
+        entries: secret_group,
+        augment: |command| with_entries(command, secret_group()),
     },
     Group {
         name: "snapshot",
@@ -135,8 +141,9 @@ fn image_group() -> Vec<Entry> {
 
 fn container_group() -> Vec<Entry> {
     let same = [
-        "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port",
-        "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
+        "attach", "commit", "cp", "create", "diff", "exec", "export", "init", "kill", "logs", "pause",
+        "port", "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update",
+        "wait",
     ]
     .map(find);
     [find("ps").named("ls"), find("ps").named("list"), find("ps")]
@@ -160,6 +167,10 @@ fn manifest_group() -> Vec<Entry> {
 
 fn snapshot_group() -> Vec<Entry> {
     commands::SNAPSHOT.to_vec()
+}
+
+fn secret_group() -> Vec<Entry> {
+    commands::SECRET.to_vec()
 }
 
 fn registry_group() -> Vec<Entry> {

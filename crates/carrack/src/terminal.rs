@@ -48,14 +48,17 @@ pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
     }
     let mut signals =
         SignalFd::new(&watched).map_err(|error| Failure::message(format!("cannot take signals: {error}")))?;
-    if tty && let Some(request) = window_size() {
-        session.client().send(&request);
+    if tty && let Some((rows, columns)) = window_size() {
+        session.resize(rows, columns);
     }
     let ready = signals.as_fd().try_clone_to_owned().map_err(|error| Failure::message(error.to_string()))?;
     let mut take = || {
         while let Some(signal) = signals.take()? {
             if signal == Signal::WINCH.as_raw() {
-                return Ok(window_size());
+                return Ok(window_size().map(|(rows, columns)| {
+                    session.tell_resize(rows, columns);
+                    Request::Resize { rows, columns }
+                }));
             }
             // The container may just have ended; then its exit code is on its way.
             let _ = session.signal(signal);
@@ -79,16 +82,20 @@ fn exit_code(session: &Session, ended: Ended) -> Result<u8> {
         Ended::Failed { code, message } => {
             Err(Failure::with_exit_code(message, u8::try_from(code).unwrap_or(125)))
         }
-        Ended::Detached => Ok(0),
+        Ended::Detached => {
+            session.tell_detach();
+            Ok(0)
+        }
         Ended::Lost => {
             Err(Failure::message(format!("{} was lost: its monitor ended without a report", session.title())))
         }
     }
 }
 
-fn window_size() -> Option<Request<'static>> {
+/// Rows and columns.
+fn window_size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
-    Some(Request::Resize { rows: size.ws_row, columns: size.ws_col })
+    Some((size.ws_row, size.ws_col))
 }
 
 /// The terminal without line editing, echo and signal keys; it is put back when this is dropped.

@@ -80,7 +80,16 @@ impl Client {
 
     /// Attaches to the container with this run folder; `None` when no monitor is there.
     pub fn connect(run_folder: &Path, streams: Streams) -> Result<Option<Self>> {
-        match connect_to(run_folder, streams) {
+        Self::connect_saying(run_folder, &Request::Attach(streams))
+    }
+
+    /// Asks the monitor of a container that was initialized to start its program; `None` when no monitor is there.
+    pub fn connect_to_start(run_folder: &Path) -> Result<Option<Self>> {
+        Self::connect_saying(run_folder, &Request::Start)
+    }
+
+    fn connect_saying(run_folder: &Path, request: &Request<'_>) -> Result<Option<Self>> {
+        match connect_to(run_folder, request) {
             Ok(socket) => Ok(Some(Self { socket })),
             Err(Error::System(error))
                 if matches!(

@@ -35,6 +35,8 @@ impl Streams {
 pub enum Request<'a> {
     /// Begin to send output.
     Attach(Streams),
+    /// Start the program of a container that was initialized; the client is then attached to everything.
+    Start,
     /// Input for the container.
     Stdin(&'a [u8]),
     /// There is no more input.
@@ -58,6 +60,7 @@ impl<'a> Request<'a> {
                 let flag = |wanted: bool, bit: u8| if wanted { bit } else { 0 };
                 vec![b'a', flag(streams.stdin, 1) | flag(streams.stdout, 2) | flag(streams.stderr, 4)]
             }
+            Self::Start => vec![b's'],
             Self::Stdin(data) => [b"i", *data].concat(),
             Self::StdinEnd => vec![b'e'],
             Self::Resize { rows, columns } => {
@@ -76,6 +79,7 @@ impl<'a> Request<'a> {
                 stderr: flags & 4 != 0,
             }),
             [b'i', data @ ..] if (1..=MAX_DATA_BYTES).contains(&data.len()) => Self::Stdin(data),
+            [b's'] => Self::Start,
             [b'e'] => Self::StdinEnd,
             [b'w', r0, r1, c0, c1] => {
                 Self::Resize { rows: u16::from_le_bytes([*r0, *r1]), columns: u16::from_le_bytes([*c0, *c1]) }
@@ -157,6 +161,7 @@ mod tests {
         let streams = Streams { stdin: false, stdout: true, stderr: false };
         for request in [
             Request::Attach(streams),
+            Request::Start,
             Request::Stdin(b"x\0y"),
             Request::StdinEnd,
             Request::Resize { rows: 300, columns: 65535 },

@@ -7,13 +7,14 @@
 //! ```text
 //! request   kind  content                    event    kind  content
 //! Attach    a     flags: 1 in, 2 out, 4 err  Started  s
-//! Stdin     i     1 to 32768 bytes           Stdout   o     1 to 32768 bytes
-//! StdinEnd  e                                Stderr   r     1 to 32768 bytes
-//! Resize    w     rows, columns: u16 little  Exited   x     code: i32 little endian
-//! Detach    d     endian                     Failed   f     code: i32, then a message
+//! Start     s                                Stdout   o     1 to 32768 bytes
+//! Stdin     i     1 to 32768 bytes           Stderr   r     1 to 32768 bytes
+//! StdinEnd  e                                Exited   x     code: i32 little endian
+//! Resize    w     rows, columns: u16 little  Failed   f     code: i32, then a message
+//! Detach    d     endian
 //! ```
 //!
-//! A client that connects says `Attach` first; one half of a pair is attached to everything from the start, and
+//! A client that connects says `Attach` first, or `Start` where a container was initialized; who said that, and one half of a pair, is attached to everything from the start, and
 //! hears `Started` or `Failed`. The end of the connection without `Exited` means that the monitor is gone: the state
 //! in the store tells what became of the container.
 

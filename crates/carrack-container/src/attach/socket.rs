@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use carrack_sys::memory::poll_at_rest;
 use carrack_sys::{IoContext, atomic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -16,11 +17,15 @@ use rustix::net::{
 };
 
 use super::message::{Event, MAX_PACKET_BYTES, is_input};
-use super::{Client, Streams};
+use super::{Client, Request};
 use crate::Result;
 
 const NAME: &str = "attach";
 const BACKLOG: i32 = 64;
+/// How long a client of a container that was initialized may take to say what it wants.
+const FIRST_WORD: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How soon a client is accepted after the descriptors of this process were used up.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// Where clients connect to a monitor.
@@ -48,6 +53,28 @@ impl Listener {
             Err(error) => Err(error),
         }
     }
+
+    /// Waits until a client asks for the start of a program whose first process is `init`, a pidfd; `None` when that
+    /// process has ended first. Clients that want something else are turned away.
+    pub fn await_start(&self, init: BorrowedFd<'_>) -> Result<Option<Peer>> {
+        loop {
+            let mut polled =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::from_borrowed_fd(init, PollFlags::IN)];
+            match poll_at_rest(&mut polled, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => Err(error).during("wait for", "the start of the container")?,
+            }
+            if !polled[1].revents().is_empty() {
+                return Ok(None);
+            }
+            match self.accept() {
+                Ok(Some(peer)) if peer.says_start() => return Ok(Some(peer)),
+                Ok(_) => {}
+                // No descriptors left: the client waits until there are.
+                Err(_) => std::thread::sleep(ACCEPT_AGAIN),
+            }
+        }
+    }
 }
 
 impl AsFd for Listener {
@@ -65,6 +92,14 @@ impl Peer {
     pub fn from_inherited(socket: OwnedFd) -> Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true).during("make non-blocking", "the attach socket")?;
         Ok(Self(socket))
+    }
+
+    /// Whether the client's first word, for which it has a moment, is that the program is to be started.
+    fn says_start(&self) -> bool {
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&FIRST_WORD));
+        let mut packet = [0; MAX_PACKET_BYTES];
+        let length = self.receive(&mut packet).unwrap_or(0);
+        Request::decode(&packet[..length]).is_ok_and(|request| request == Request::Start)
     }
 
     /// Tells the client something, waiting up to `limit` until it has room for it; whether it was told.
@@ -131,11 +166,11 @@ pub fn pair() -> Result<(Client, OwnedFd)> {
 
 /// Connects to the monitor of the container with this run folder; fails with "not found" or "connection refused"
 /// when none is there.
-pub(super) fn connect_to(run_folder: &Path, streams: Streams) -> Result<OwnedFd> {
+pub(super) fn connect_to(run_folder: &Path, request: &Request<'_>) -> Result<OwnedFd> {
     let socket = new_socket(SocketFlags::CLOEXEC)?;
     let path = run_folder.join(NAME);
     with_short_path(run_folder, |address| connect(&socket, address)).during("connect to", &path)?;
-    send_packet(socket.as_fd(), &super::Request::Attach(streams).encode()).during("write to", &path)?;
+    send_packet(socket.as_fd(), &request.encode()).during("write to", &path)?;
     Ok(socket)
 }
 

@@ -86,6 +86,8 @@ pub struct Monitor {
     pub ends_with_client: bool,
     /// What is done now and then beside.
     pub chore: Option<Chore>,
+    /// How long the program may run before it is killed.
+    pub time_limit: Option<Duration>,
 }
 
 /// A program that has ended.
@@ -117,6 +119,7 @@ impl Monitor {
             session.part_from_clients();
             if session.exit.is_none() {
                 session.turns.begin_if_due();
+                session.kill_if_due();
             }
         }
         session.finish()
@@ -151,6 +154,8 @@ struct Session {
     /// When the program's own pages are given back unless something happens; `None` when they have been.
     rest_at: Option<Instant>,
     turns: Turns,
+    /// When the program is killed; `None` when it has been.
+    kill_at: Option<Instant>,
 }
 
 /// The time after the program's end.
@@ -189,6 +194,7 @@ impl Session {
             buffer: vec![0; 1 + MAX_DATA_BYTES + 1],
             rest_at: Some(Instant::now() + REST_AFTER),
             turns: Turns::new(monitor.chore),
+            kill_at: monitor.time_limit.map(|limit| Instant::now() + limit),
         })
     }
 
@@ -290,6 +296,7 @@ impl Session {
             .chain(accept)
             .chain(self.clients.next_deadline())
             .chain(self.turns.next_at())
+            .chain(self.kill_at)
             .min()
     }
 
@@ -383,7 +390,15 @@ impl Session {
                     let _ = tcsetwinsize(console, size);
                 }
             }
-            Some(Request::Attach(_) | Request::Detach | Request::StdinEnd) => {}
+            Some(Request::Attach(_) | Request::Start | Request::Detach | Request::StdinEnd) => {}
+        }
+    }
+
+    fn kill_if_due(&mut self) {
+        if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+            self.kill_at = None;
+            // A program that is gone already is reaped next.
+            let _ = pidfd_send_signal(&self.init, Signal::KILL);
         }
     }
 

@@ -16,6 +16,10 @@ pub struct LifecycleSettings {
     pub restart: RestartPolicy,
     /// How its health is checked; `None` where neither user nor image says how.
     pub health: Option<HealthCheck>,
+    /// What follows when it becomes unhealthy.
+    pub on_unhealthy: UnhealthyAction,
+    /// After how many seconds it is killed; `None` lets it run as long as it likes.
+    pub timeout_seconds: Option<u32>,
     /// Where its output goes.
     pub log: LogSettings,
 }
@@ -118,6 +122,45 @@ pub struct HealthCheck {
     pub start_interval_ns: u64,
     /// How many failures in a row make the container unhealthy.
     pub retries: u32,
+}
+
+/// What follows when the health checks of a container have failed as often as makes it unhealthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnhealthyAction {
+    /// It is shown.
+    #[default]
+    None,
+    /// It is killed, and its restart policy leaves it alone, as after a `kill`.
+    Kill,
+    /// It is asked to end, killed if it does not, and started again.
+    Restart,
+    /// It is stopped.
+    Stop,
+}
+
+impl UnhealthyAction {
+    /// Every action.
+    pub const ALL: [Self; 4] = [Self::None, Self::Kill, Self::Restart, Self::Stop];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Kill => "kill",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl FromStr for UnhealthyAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|action| action.name() == text);
+        known.ok_or_else(|| format!("expected none, kill, restart or stop, got {text:?}"))
+    }
 }
 
 /// Where output is kept.

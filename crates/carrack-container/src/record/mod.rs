@@ -17,16 +17,19 @@ mod mounts;
 mod namespaces;
 mod network;
 mod resources;
+mod secrets;
 mod security;
 
 pub use devices::{DeviceMapping, DeviceRequest, DeviceSettings};
-pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy};
+pub use lifecycle::{HealthCheck, LifecycleSettings, LogDriver, LogSettings, RestartPolicy, UnhealthyAction};
 pub use mounts::{
-    Bind, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
+    Bind, ImageVolumes, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel,
+    TmpfsMount,
 };
 pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{CgroupManager, CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
+pub use secrets::{SecretPlace, SecretUse};
 pub use security::{Contexts, SecuritySettings};
 
 /// What a user asked for with `create` or `run`, merged with the image's config.
@@ -145,6 +148,9 @@ pub struct HostSettings {
     /// What it sees beside its image.
     #[serde(skip_serializing_if = "is_default")]
     pub mounts: MountSettings,
+    /// Secrets that its program finds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub secrets: Vec<SecretUse>,
     /// What its processes may do.
     #[serde(skip_serializing_if = "is_default")]
     pub security: SecuritySettings,

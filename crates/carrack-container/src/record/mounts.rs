@@ -12,6 +12,10 @@ pub struct MountSettings {
     pub points: Vec<MountPoint>,
     /// Empty file systems in memory, of `--tmpfs`.
     pub tmpfs: Vec<TmpfsMount>,
+    /// What becomes of the volumes that its image declares.
+    pub image_volumes: ImageVolumes,
+    /// Whether its program is systemd, which wants places in memory and a cgroup of its own to write to.
+    pub systemd: bool,
     /// Containers whose mounts it has too, as given: `NAME[:OPTIONS]`.
     pub volumes_from: Vec<String>,
     /// Whether the root file system cannot be written to.
@@ -30,6 +34,19 @@ impl MountSettings {
             _ => None,
         })
     }
+}
+
+/// What becomes of the volumes that an image declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageVolumes {
+    /// Each is a volume of the container's own.
+    #[default]
+    Anonymous,
+    /// Each is an empty file system in memory.
+    Tmpfs,
+    /// They are folders like others.
+    Ignore,
 }
 
 /// One mount that a user or an image asked for.

@@ -1,6 +1,8 @@
 //! Inspect: images and containers in the JSON that Docker prints, which scripts and the Docker API expect.
 
-use carrack_container::{Container, ContainerRecord, ContainerState, Program, Status};
+use carrack_container::{
+    Container, ContainerRecord, ContainerState, Program, SecretPlace, SecretUse, Status,
+};
 use carrack_image::Image;
 use carrack_network::Attachment;
 use carrack_sys::atomic;
@@ -93,7 +95,7 @@ fn state_json(state: &ContainerState) -> Value {
         "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
-        "Pid": state.init.as_ref().filter(|_| state.status.is_running()).map_or(0, |init| init.pid),
+        "Pid": state.init.as_ref().filter(|_| state.status.has_process()).map_or(0, |init| init.pid),
         "ExitCode": state.exit_code.unwrap_or(0),
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(state.started_at),
@@ -105,11 +107,22 @@ fn state_json(state: &ContainerState) -> Value {
 pub fn status_text(status: Status) -> &'static str {
     match status {
         Status::Created | Status::Creating => "created",
+        Status::Initialized => "initialized",
         Status::Running => "running",
         Status::Paused => "paused",
         Status::Restarting => "restarting",
         Status::Exited => "exited",
         Status::Removing => "removing",
+    }
+}
+
+/// Which secret is where; never its data.
+fn secret_json(secret: &SecretUse) -> Value {
+    match &secret.place {
+        SecretPlace::File { target, uid, gid, mode } => {
+            json!({"Name": secret.name, "Target": target, "UID": uid, "GID": gid, "Mode": mode})
+        }
+        SecretPlace::Variable { name } => json!({"Name": secret.name, "Variable": name}),
     }
 }
 
@@ -137,6 +150,10 @@ fn container_config_json(record: &ContainerRecord) -> Value {
         "ExposedPorts": exposed,
         "Umask": format!("{:04o}", record.program.umask.unwrap_or(0o022)),
         "Timezone": record.program.timezone,
+        "Timeout": record.host.lifecycle.timeout_seconds.unwrap_or(0),
+        "HealthcheckOnFailureAction": record.host.lifecycle.on_unhealthy.name(),
+        "SystemdMode": record.host.mounts.systemd,
+        "Secrets": record.host.secrets.iter().map(secret_json).collect::<Vec<_>>(),
         "Tty": tty,
         "OpenStdin": open_stdin,
         "StdinOnce": stdin_once,

@@ -51,6 +51,9 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let mut all = mounts::mounts(input, spec.mounts().clone().unwrap_or_default());
     namespaces::adapt_mounts(input, &mut all);
     security.adapt_mounts(&mut all);
+    if host.mounts.systemd {
+        all.iter_mut().filter(|mount| mounts::is_cgroup(mount)).for_each(privileged::make_writable);
+    }
     spec.set_mounts(Some(all));
     if namespaces::has_own_name(input) {
         spec.set_hostname(Some(input.hostname.to_owned()));

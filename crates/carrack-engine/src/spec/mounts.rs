@@ -37,6 +37,11 @@ pub fn mounts(input: &SpecInput<'_>, mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts
 }
 
+/// Whether it is the container's view of cgroups.
+pub fn is_cgroup(mount: &Mount) -> bool {
+    matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
+}
+
 fn bind(bind: &Bind) -> Mount {
     let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
     if bind.read_only {

@@ -45,7 +45,8 @@ fn is_of_kernel(mount: &Mount) -> bool {
     matches!(mount.typ().as_deref(), Some("sysfs" | "cgroup" | "cgroup2" | "proc"))
 }
 
-fn make_writable(mount: &mut Mount) {
+/// Takes the word away by which a mount is read-only.
+pub fn make_writable(mount: &mut Mount) {
     let options = mount.options().iter().flatten().filter(|option| *option != "ro").cloned();
     let options = options.collect();
     mount.set_options(Some(options));

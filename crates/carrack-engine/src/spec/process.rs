@@ -75,6 +75,10 @@ fn environment(input: &ProcessInput<'_>) -> Vec<String> {
         format!("HOSTNAME={}", input.hostname),
         format!("HOME={}", input.user.home.display()),
     ];
+    if input.host.mounts.systemd {
+        // By which systemd knows where it is.
+        defaults.push("container=carrack".to_owned());
+    }
     if input.program.tty {
         defaults.push("TERM=xterm".to_owned());
     }

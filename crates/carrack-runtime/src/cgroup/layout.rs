@@ -64,6 +64,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Whether all is in one tree of version 2.
+    pub fn is_unified(&self) -> bool {
+        self.v2.is_some() && self.v1.is_empty()
+    }
+
     fn add_v2(&mut self, folder: &Path) -> Result<bool> {
         let Some(controllers) = super::read(folder, "cgroup.controllers")? else { return Ok(false) };
         self.v2 = Some(folder.to_owned());

@@ -19,7 +19,7 @@ use rustix::net::{
 
 use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
 use crate::cgroup::{Cgroup, Place, Scope};
-use crate::hooks::{Kind, PlannedHooks};
+use crate::hooks::LaunchHooks;
 use crate::process::{Inherited, Stdio};
 use crate::spec::indispensable_devices;
 use crate::standby::{Standby, listener};
@@ -108,34 +108,32 @@ impl Container {
         // Relative sources of mounts count from the bundle (config.md, "Mounts").
         rustix::process::chdir(&bundle.folder).during("enter", &bundle.folder)?;
         let cgroup = make_cgroup(&self.record.details.cgroup_place(), spec)?;
-        let hooks = spec.hooks().clone().unwrap_or_default();
-        let standby = Standby {
-            listener: listener(&self.folder)?,
+        let standby = Standby { listener: listener(&self.folder)?, pivots: creation.pivots };
+        let hooks = LaunchHooks {
             place: bundle.rootfs.clone(),
-            hooks: hooks.clone(),
+            hooks: spec.hooks().clone().unwrap_or_default(),
             state: self.record.state(Status::Creating),
-            pivots: creation.pivots,
         };
-        let init = crate::create(Launch {
+        let mut init = crate::create(Launch {
             spec,
             rootfs: bundle.mount()?,
             stdio: stdio(spec.process().as_ref())?,
             cgroup: Some(&cgroup),
             reaper: false,
             state: None,
-            inherited: creation.inherited,
+            inherited: creation.inherited.clone(),
             landlock: None,
+            hooks: Some(hooks),
+            tells_ready: true,
             standby: Some(standby),
         })?;
         for clamped in init.clamped_rlimits() {
             tracing::warn!("{clamped}");
         }
         self.note_process(&init)?;
-        let state = self.record.state(Status::Creating);
-        let mut console = init.set_up(|| {
-            PlannedHooks::new(Kind::Prestart, &hooks, &state).run()?;
-            PlannedHooks::new(Kind::CreateRuntime, &hooks, &state).run()
-        })?;
+        init.run_hooks()?;
+        init.wait_ready()?;
+        let mut console = init.take_console();
         if let (Some(master), Console::Socket(socket)) = (&console, creation.console) {
             send_console(master.as_fd(), socket)?;
             console = None;

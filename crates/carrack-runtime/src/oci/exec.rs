@@ -85,7 +85,7 @@ impl Container {
             stdio: stdio(Some(&process))?,
             cgroup: Some(&cgroup),
             state: None,
-            inherited: command.inherited,
+            inherited: command.inherited.clone(),
             landlock: None,
         })?;
         let mut console = running.console.take();

@@ -101,6 +101,8 @@ fn run(arguments: &[String]) -> Result<i32> {
         state: None,
         inherited: Inherited::default(),
         landlock: landlock(arguments)?,
+        hooks: None,
+        tells_ready: false,
         standby: None,
     })?;
     for clamped in init.clamped_rlimits() {
@@ -164,6 +166,8 @@ fn bench(arguments: &[String]) -> Result<i32> {
             state: None,
             inherited: Inherited::default(),
             landlock: None,
+            hooks: None,
+            tells_ready: false,
             standby: None,
         })?;
         let mut running = init.start()?;

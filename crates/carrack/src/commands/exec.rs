@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use carrack_engine::{DetachKeys, ExecRequest};
 use clap::Args;
 
+use super::container_flags::PreservedDescriptors;
 use super::{Command, container_flags};
 use crate::context::Context;
-use crate::failure::{Result, invalid};
+use crate::failure::Result;
 use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
@@ -45,9 +46,8 @@ pub struct Exec {
     /// Give the command every capability; the container's seccomp profile holds for it all the same
     #[arg(long)]
     privileged: bool,
-    /// Descriptors beside the standard streams; carrack passes none on
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide = true)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    preserved: PreservedDescriptors,
     /// Name or ID
     #[arg(value_name = "CONTAINER")]
     container: String,
@@ -58,10 +58,7 @@ pub struct Exec {
 
 impl Command for Exec {
     fn run(self, context: &Context) -> Result<u8> {
-        if self.preserve_fds > 0 {
-            let expected = "0: the process that starts the command has no descriptors of its caller";
-            return Err(invalid("--preserve-fds", &self.preserve_fds.to_string(), expected));
-        }
+        let descriptors = self.preserved.take()?;
         let request = ExecRequest {
             env: container_flags::environment(&self.env_file, &self.env)?,
             command: self.command,
@@ -71,6 +68,7 @@ impl Command for Exec {
             tty: self.tty,
             interactive: self.interactive,
             detach: self.detach,
+            descriptors,
         };
         let engine = context.engine()?;
         let session = engine.exec(&self.container, request)?;

@@ -25,6 +25,7 @@ mod image_tree;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod kill;
 mod load;
@@ -48,6 +49,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod selection;
 mod snapshot;
 mod start;
@@ -108,6 +110,7 @@ pub const ALL: &[Entry] = &[
     entry::<images::Images>("images", "List images", images::EXAMPLES),
     entry::<import::Import>("import", "Make an image of a tar of a root filesystem", import::EXAMPLES),
     entry::<info::Info>("info", "Show the host, the store and what containers use", info::EXAMPLES),
+    entry::<init::Init>("init", "Set containers up without starting them", init::EXAMPLES),
     entry::<inspect::Inspect>("inspect", "Show all details of containers and images", inspect::EXAMPLES),
     entry::<kill::Kill>("kill", "Send a signal to running containers", kill::EXAMPLES),
     entry::<load::Load>("load", "Load images from an archive or layout", load::EXAMPLES),
@@ -197,6 +200,14 @@ pub const SNAPSHOT: [Entry; 8] = [
     entry::<snapshot::Remove>("rm", "Remove snapshots", ""),
     entry::<snapshot::Usage>("usage", "Show what snapshots hold", ""),
     entry::<snapshot::View>("view", "Make a read-only snapshot", ""),
+];
+/// `carrack secret ...`
+pub const SECRET: [Entry; 5] = [
+    entry::<secret::Create>("create", "Keep a secret", secret::CREATE_EXAMPLES),
+    entry::<secret::Exists>("exists", "Tell by the exit code whether a secret is here", ""),
+    entry::<secret::Inspect>("inspect", "Show all of secrets but their data", ""),
+    entry::<secret::List>("ls", "List secrets", secret::LIST_EXAMPLES),
+    entry::<secret::Remove>("rm", "Remove secrets", ""),
 ];
 /// `carrack volume ...`
 pub const VOLUME: [Entry; 6] = [

@@ -189,7 +189,7 @@ impl Ps {
             "Networks": network_text(&record.host.network.mode),
             "Platform": Value::Null,
             "Size": size,
-            "Pid": state.init.as_ref().filter(|_| state.status.is_running()).map_or(0, |init| init.pid),
+            "Pid": state.init.as_ref().filter(|_| state.status.has_process()).map_or(0, |init| init.pid),
             "ExitCode": state.exit_code.unwrap_or(0),
         }))
     }
@@ -260,6 +260,7 @@ fn status(container: &Container) -> String {
             format!("Exited ({}){ago}", state.exit_code.unwrap_or(0))
         }
         Status::Created | Status::Creating => "Created".to_owned(),
+        Status::Initialized => "Initialized".to_owned(),
         Status::Removing => "Removal In Progress".to_owned(),
     }
 }

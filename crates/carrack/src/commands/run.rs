@@ -6,7 +6,7 @@ use carrack_engine::{ContainerId, DetachKeys, Engine};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::Command;
-use super::container_flags::{ContainerFlags, id_file};
+use super::container_flags::{ContainerFlags, PreservedDescriptors, id_file};
 use crate::context::Context;
 use crate::failure::{Failure, Result, invalid};
 use crate::output::print_line;
@@ -44,6 +44,8 @@ pub struct Run {
     #[arg(long, conflicts_with = "detach")]
     rmi: bool,
     #[command(flatten)]
+    preserved: PreservedDescriptors,
+    #[command(flatten)]
     flags: ContainerFlags,
 }
 
@@ -66,14 +68,15 @@ impl Run {
         if self.detach && !self.attach.is_empty() {
             return Err(invalid("--attach", "with --detach", "one of the two"));
         }
+        let descriptors = self.preserved.take()?;
         self.flags.rm |= self.rmi;
         let engine = self.flags.engine(context)?;
         let attendance = self.attendance();
         let files = [(self.pidfile, true), (self.conmon_pidfile, false)];
-        let starting = self.flags.create_to_start(&engine, !self.detach)?;
+        let starting = self.flags.create_to_start(&engine, !self.detach, &descriptors)?;
         let id = starting.record().id.clone();
         let image = self.rmi.then(|| starting.record().image_id.to_string());
-        let session = starting.start()?;
+        let session = if self.detach { starting.start()? } else { starting.start_attached()? };
         write_pids(&engine, &id, &files)?;
         if self.detach {
             print_line(&id)?;

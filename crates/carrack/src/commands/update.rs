@@ -30,18 +30,12 @@ pub struct Update {
 impl Command for Update {
     fn run(self, context: &Context) -> Result<u8> {
         let changes = self.limits.limits()?;
-        let changes_limits = changes != Resources::default();
-        if !changes_limits && self.restart.is_none() {
+        if changes == Resources::default() && self.restart.is_none() {
             return Err(Failure::message("you must provide one or more flags when using this command"));
         }
         let engine = context.engine()?;
         super::for_each(&self.containers, |container| {
-            if let Some(policy) = self.restart {
-                engine.set_restart_policy(container, policy)?;
-            }
-            if changes_limits {
-                engine.update_container(container, &changes)?;
-            }
+            engine.update_container(container, self.restart, &changes)?;
             print_line(container)
         })
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::runtime::Inherited;
 use carrack_engine::runtime::oci::{Bundle, Console, Created, Creation};
+use carrack_engine::runtime::{Inherited, descriptors_from_3};
 use clap::Args;
 
 use super::relay::{self, Attended};
@@ -61,7 +61,7 @@ impl Made {
     pub fn inherited(&self) -> Inherited {
         Inherited {
             session_keyring: self.no_new_keyring,
-            descriptors: self.preserve_fds.saturating_add(listen_fds()),
+            descriptors: descriptors_from_3(self.preserve_fds.saturating_add(listen_fds())),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use carrack_engine::runtime::oci::{Command, Executed};
-use carrack_engine::runtime::{Inherited, capabilities};
+use carrack_engine::runtime::{Inherited, capabilities, descriptors_from_3};
 use clap::Args;
 
 use super::relay::{self, Attended};
@@ -69,7 +69,7 @@ pub struct Exec {
 impl Exec {
     /// What the process takes over.
     pub fn inherited(&self) -> Inherited {
-        let descriptors = self.preserve_fds.saturating_add(listen_fds());
+        let descriptors = descriptors_from_3(self.preserve_fds.saturating_add(listen_fds()));
         Inherited { session_keyring: false, descriptors }
     }
 

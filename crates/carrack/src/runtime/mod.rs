@@ -204,7 +204,7 @@ impl Context {
 /// before the first one is opened here, or it would get one of ours.
 fn seal(arguments: &[OsString], inherited: Inherited) -> Result<()> {
     let is_sealed = runtime::executable::is_read_only()?;
-    runtime::check_descriptors(inherited.descriptors, is_sealed)?;
+    runtime::check_descriptors(&inherited.descriptors, is_sealed)?;
     if is_sealed {
         return Ok(());
     }

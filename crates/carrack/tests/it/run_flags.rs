@@ -87,7 +87,7 @@ fn what_cannot_apply_says_so() {
     let store = empty_store();
     let run =
         |flags: &[&str]| store.carrack([&["run", "--rm", "--pull", "never"], flags, &["absent"]].concat());
-    let refused: [&[&str]; 12] = [
+    let refused: [&[&str]; 10] = [
         &["--link", "db:db"],
         &["--ip6", "fd00::2"],
         &["--network-alias", "db"],
@@ -96,9 +96,7 @@ fn what_cannot_apply_says_so() {
         &["--passwd"],
         &["--pod", "p"],
         &["--rootfs"],
-        &["--secret", "s"],
         &["--storage-opt", "size=1g"],
-        &["--systemd", "always"],
         &["--volume-driver", "nfs"],
     ];
     for flags in refused {

@@ -1,9 +1,11 @@
 //! Devices of the host: which nodes a container has, and which it can open.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use carrack_testkit::Store;
 
+use crate::crash::kill_monitor;
 use crate::kit::{IMAGE, LIMIT, host, run, store};
 use crate::{folder, inspect};
 use carrack_testkit::Run;
@@ -107,16 +109,8 @@ containerEdits:
   mounts: [{{hostPath: /etc/passwd, containerPath: /vendor/passwd}}]
 "
     );
-    let hooks = r#"{"cdiVersion": "0.8.0", "kind": "vendor.com/hook", "devices": [{"name": "x",
-        "containerEdits": {"hooks": [{"hookName": "createRuntime", "path": "/bin/true"}]}}]}"#;
-    let files = folder(&store, "cdi", &[("gpu.yaml", &file), ("hook.json", hooks)]);
-    let settings = format!("[containers]\ncdi_spec_dirs = [{:?}]\n", files.display().to_string());
-    let settings = folder(&store, "settings", &[("carrack.toml", &settings)]).join("carrack.toml");
-    let with = |flags: &[&str], script: &str| {
-        let mut command = store.command();
-        command.arg("--settings").arg(&settings).args(["run", "--rm", "--network", "none"]);
-        Run::of(command.args(flags).args([IMAGE, "sh", "-c", script]), LIMIT)
-    };
+    let settings = settings_with_cdi(&store, "gpu.yaml", &file);
+    let with = |flags: &[&str], script: &str| run_with(&store, &settings, flags, script);
     for flags in [&["--gpus", "all"][..], &["--device", "nvidia.com/gpu=all"]] {
         let seen =
             with(flags, "echo $GPU; head -c 4 /vendor/passwd; touch /vendor/passwd 2>/dev/null || echo ro");
@@ -125,6 +119,125 @@ containerEdits:
     }
     let absent = with(&["--device", "nvidia.com/gpu=9"], "true").code(125);
     assert!(absent.stderr.contains("nvidia.com/gpu=9"), "{}", absent.stderr);
-    let hook = with(&["--device", "vendor.com/hook=x"], "true").code(125);
-    assert!(hook.stderr.contains("hooks"), "{}", hook.stderr);
+}
+
+/// A settings file after which CDI files are sought in a folder with this one.
+fn settings_with_cdi(store: &Store, name: &str, content: &str) -> PathBuf {
+    let files = folder(store, "cdi", &[(name, content)]);
+    let settings = format!("[containers]\ncdi_spec_dirs = [{:?}]\n", files.display().to_string());
+    folder(store, "settings", &[("carrack.toml", &settings)]).join("carrack.toml")
+}
+
+#[track_caller]
+fn run_with(store: &Store, settings: &Path, flags: &[&str], script: &str) -> Run {
+    let mut command = store.command();
+    command.arg("--settings").arg(settings).args(["run", "--rm", "--network", "none"]);
+    Run::of(command.args(flags).args([IMAGE, "sh", "-c", script]), LIMIT)
+}
+
+/// A hook that does what those of vendors do: it learns from its input where the bundle is, from the bundle's
+/// `config.json` where the root is, and changes files and mounts there. `hooks.log` gets its name and what it was told.
+const HOOK: &str = r#"#!/bin/sh
+set -e
+state=$(cat)
+bundle=$(echo "$state" | sed -n 's/.*"bundle":"\([^"]*\)".*/\1/p')
+root=$(sed -n 's/.*"root":{[^}]*"path":"\([^"]*\)".*/\1/p' "$bundle/config.json")
+echo "$1 $VENDOR $state" >> "$LOG"
+case $1 in
+createContainer)
+    test -e "$root/bin/busybox"
+    grep -q ' / ' "$root/proc/self/mountinfo"
+    mkdir -p "$root/etc" "$root/vendor"
+    echo "cache of $bundle" > "$root/etc/ld.so.cache"
+    mount -t tmpfs none "$root/vendor"
+    echo mounted > "$root/vendor/note" ;;
+createRuntime) test -z "$(ls "$root")" ;;
+fail) echo "no driver" >&2; exit 3 ;;
+esac
+"#;
+
+#[test]
+fn hooks_of_a_cdi_file_find_the_state_and_the_root() {
+    let store = store();
+    let script = folder(&store, "vendor", &[("hook", HOOK)]).join("hook").display().to_string();
+    host("chmod", ["755", &script]).success();
+    let log = store.path().join("hooks.log");
+    let env = format!("[VENDOR=yes, PATH=/usr/sbin:/usr/bin:/sbin:/bin, LOG={}]", log.display());
+    let hook = |name: &str| format!("{{hookName: {name}, path: {script}, args: [hook, {name}], env: {env}}}");
+    let outside = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"].map(hook);
+    let inside = "{hookName: startContainer, path: /bin/busybox, args: [sh, -c, 'cat > /started']}";
+    let file = format!(
+        "cdiVersion: 0.8.0
+kind: nvidia.com/gpu
+devices:
+  - name: all
+    containerEdits: {{hooks: [{}, {inside}]}}
+  - name: broken
+    containerEdits: {{hooks: [{{hookName: createContainer, path: {script}, args: [hook, fail], env: {env}}}]}}
+",
+        outside.join(", ")
+    );
+    let settings = settings_with_cdi(&store, "gpu.yaml", &file);
+    let seen = run_with(
+        &store,
+        &settings,
+        &["--gpus", "all"],
+        "cat /etc/ld.so.cache /vendor/note /started; echo; grep -c rootfs /proc/self/mountinfo; echo end",
+    );
+    let output = seen.success().stdout;
+    let bundle = store.path().join("run/containers").display().to_string();
+    assert!(output.starts_with(&format!("cache of {bundle}/")) && output.contains("\nmounted\n"), "{output}");
+    assert!(output.contains(r#""status":"created""#) && output.ends_with("\n0\nend\n"), "{output}");
+    let log = fs::read_to_string(log).unwrap();
+    let told: Vec<_> = log.lines().map(|line| line.split_once(" yes ").expect(line)).collect();
+    let names: Vec<_> = told.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]);
+    let statuses = ["creating", "creating", "creating", "running", "stopped"];
+    for ((name, state), status) in told.iter().zip(statuses) {
+        assert!(
+            state.contains(&format!(r#""status":"{status}""#)) && state.contains(&bundle),
+            "{name}: {state}"
+        );
+        let pid = if *name == "createContainer" { r#""pid":1,"# } else { r#""pid":"# };
+        assert_eq!(state.contains(pid), *name != "poststop", "{name}: {state}");
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&bundle), "{mounts}");
+
+    let failed = run_with(&store, &settings, &["--device", "nvidia.com/gpu=broken"], "true").code(125);
+    assert!(
+        failed.stderr.contains("createContainer") && failed.stderr.contains("no driver"),
+        "{}",
+        failed.stderr
+    );
+    // The root of another user namespace cannot go through the folder in which hooks find the root.
+    let user = run_with(&store, &settings, &["--gpus", "all", "--userns", "auto"], "true").code(125);
+    assert!(user.stderr.contains("user namespace"), "{}", user.stderr);
+    assert!(store.container_ids().is_empty());
+}
+
+#[test]
+fn hooks_that_clean_up_run_also_when_the_monitor_was_killed() {
+    let store = store();
+    let script = folder(&store, "vendor", &[("hook", HOOK)]).join("hook").display().to_string();
+    host("chmod", ["755", &script]).success();
+    let log = store.path().join("hooks.log");
+    let file = format!(
+        "cdiVersion: 0.8.0
+kind: vendor.com/gpu
+devices: [{{name: all, containerEdits: {{hooks: [{{hookName: poststop, path: {script}, args: [hook, after], \
+         env: [PATH=/usr/bin:/bin, LOG={}]}}]}}}}]
+",
+        log.display()
+    );
+    let settings = settings_with_cdi(&store, "gpu.yaml", &file);
+    let mut command = store.command();
+    command.arg("--settings").arg(&settings).args(["run", "-d", "--name", "one", "--network", "none"]);
+    let id = Run::of(command.args(["--gpus", "all", IMAGE, "sleep", "1000"]), LIMIT).line();
+    kill_monitor(&store, &id);
+    assert!(!log.exists());
+    store.carrack(["ps"]).success();
+    assert!(fs::read_to_string(&log).unwrap().starts_with("after"));
+    store.carrack(["rm", "one"]).success();
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 1);
 }

@@ -117,3 +117,34 @@ fn an_image_cannot_have_checks_without_a_pause() {
     store.carrack(["create", "--network", "none", "--health-interval", "1s", IMAGE, "true"]).success();
     store.carrack(["create", "--network", "none", "--no-healthcheck", IMAGE, "true"]).success();
 }
+
+#[test]
+fn what_becomes_unhealthy_is_killed_stopped_or_started_again() {
+    let store = store();
+    let start = |name: &str, action: &str| {
+        let check = ["--name", name, "--health-cmd", "test -e /well", "--health-on-failure", action];
+        let flags = [&check, &FAST[..]].concat();
+        detached(&store, &flags, "trap 'exit 7' TERM; touch /well; echo ready; sleep 1000 & wait");
+        eventually("it is healthy", || inspect(&store, name, "{{.State.Health.Status}}") == "healthy");
+        store.carrack(["exec", name, "rm", "/well"]).success();
+    };
+    for (action, code) in [("kill", "137"), ("stop", "7")] {
+        start(action, action);
+        eventually("it has ended", || inspect(&store, action, "{{.State.Status}}") == "exited");
+        assert_eq!(inspect(&store, action, "{{.State.ExitCode}} {{.RestartCount}}"), format!("{code} 0"));
+    }
+    start("restart", "restart");
+    let pid = inspect(&store, "restart", "{{.State.Pid}}");
+    eventually("it runs again", || inspect(&store, "restart", "{{.RestartCount}}") == "1");
+    eventually("it is healthy", || {
+        let status = ["ps", "--filter", "name=^restart$", "--format", "{{.Status}}"];
+        store.carrack(status).success().stdout.contains("(healthy)")
+    });
+    assert_ne!(inspect(&store, "restart", "{{.State.Pid}}"), pid);
+    store.carrack(["stop", "restart"]).success();
+    assert_eq!(inspect(&store, "restart", "{{.State.Status}}"), "exited", "a user has stopped it");
+    assert_eq!(inspect(&store, "restart", "{{.Config.HealthcheckOnFailureAction}}"), "restart");
+    let alone = store.carrack(["create", "--health-on-failure", "kill", IMAGE]).code(125);
+    assert!(alone.stderr.contains("health check"), "{}", alone.stderr);
+    store.carrack(["create", "--health-on-failure", "hope", IMAGE]).code(125);
+}

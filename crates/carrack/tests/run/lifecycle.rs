@@ -196,3 +196,16 @@ fn several_commands_work_on_one_store() {
     store.carrack(["rm", "same"]).success();
     assert_no_container_is_left(store, &id);
 }
+
+#[test]
+fn a_program_that_runs_too_long_is_killed() {
+    let store = store();
+    let begin = std::time::Instant::now();
+    run(&store, &["--timeout", "1"], "trap '' TERM; sleep 1000").code(137);
+    assert!(begin.elapsed().as_secs() < 30 && begin.elapsed().as_millis() >= 1000, "{:?}", begin.elapsed());
+    assert_eq!(run(&store, &["--timeout", "1000"], "echo done").line(), "done");
+    // Each start has the time anew, and what has ended in time is left alone.
+    let id = detached(&store, &["--timeout", "1", "--restart", "on-failure:1"], "sleep 1000");
+    assert_eq!(store.carrack(["wait", &id]).line(), "137");
+    assert_eq!(inspect(&store, &id, "{{.Config.Timeout}} {{.RestartCount}}"), "1 1");
+}

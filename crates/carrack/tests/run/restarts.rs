@@ -118,10 +118,10 @@ fn a_start_of_a_running_container_leaves_it_alone() {
 }
 
 /// What a reboot does to a store: nothing runs, and the run folder is gone.
-fn reboot(store: &Store, ids: &[&str]) {
+pub fn reboot(store: &Store, ids: &[&str]) {
     for id in ids {
         if store.runroot().join("containers").join(id).join("attach").exists()
-            && inspect(store, id, "{{.State.Running}}") == "true"
+            && inspect(store, id, "{{.State.Pid}}") != "0"
         {
             kill_monitor(store, id);
         }

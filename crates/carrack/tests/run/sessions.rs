@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use carrack_testkit::Run;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kit::{IMAGE, run, store};
+use crate::kit::{IMAGE, LIMIT, run, store};
 use crate::{UNTIL_TERM, await_ready, detached, eventually, inspect};
 
 #[test]
@@ -171,4 +172,37 @@ fn the_parts_of_a_platform_are_put_together() {
     let other = run(&["--arch", "arm", "--variant", "v6"]).code(125);
     assert!(other.stderr.contains("arm"), "{}", other.stderr);
     run(&["--platform", "linux/amd64", "--arch", "amd64"]).code(125);
+}
+
+#[test]
+fn descriptors_are_passed_on_under_their_numbers() {
+    let store = store();
+    let carrack = store.command();
+    // `sh -c 'exec 3<in 4>out; SCRIPT'`, where `$@` is carrack with the folders of the store.
+    let shell = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(carrack.get_program()).args(carrack.get_args());
+        Run::of(shell.current_dir(store.path()).env("IMAGE", IMAGE), LIMIT)
+    };
+    fs::write(store.path().join("in"), "through 3").unwrap();
+    let run = r#""$@" run --rm --network none"#;
+    let copy = r#"$IMAGE sh -c 'cat <&3 >&4; ls /proc/self/fd | wc -l'"#;
+    // Beside the three standard streams, the two, and the one of ls.
+    assert_eq!(shell(&format!("exec 3<in 4>out; {run} --preserve-fds 2 {copy}")).line(), "6");
+    assert_eq!(fs::read_to_string(store.path().join("out")).unwrap(), "through 3");
+    let seven = shell(&format!("exec 7<in; {run} --preserve-fd 7 $IMAGE sh -c 'cat <&7; ls /proc/self/fd'"));
+    assert_eq!(seven.line(), "through 30\n1\n2\n3\n7");
+    // Without the flag nothing is passed on.
+    assert_eq!(shell(&format!("exec 3<in; {run} $IMAGE ls /proc/self/fd")).line(), "0\n1\n2\n3");
+    // The reader sees the end when the program has ended, whatever stays with the container.
+    let detached = r#""$@" run -d --name one --network none --preserve-fds 1 $IMAGE sh -c 'echo told >&3; exec 3>&-; sleep 1000'"#;
+    assert!(shell(&format!("{detached} 3>&1 >/dev/null | cat")).line() == "told");
+    let exec = shell(r#"exec 3<in 4>out; "$@" exec --preserve-fds 2 one sh -c 'cat <&3 >&4; echo done'"#);
+    assert_eq!(exec.line(), "done");
+    store.carrack(["rm", "-f", "one"]).success();
+    let closed = shell(&format!("exec 3<&-; {run} --preserve-fds 1 $IMAGE true")).code(125);
+    assert!(closed.stderr.contains('3'), "{}", closed.stderr);
+    shell(&format!("exec 3<in; {run} --preserve-fd 2 $IMAGE true")).code(125);
+    let again = "run -d --network none --restart always --preserve-fds 1 $IMAGE true";
+    assert!(shell(&format!("exec 3<in; \"$@\" {again}")).code(125).stderr.contains("--restart"));
 }

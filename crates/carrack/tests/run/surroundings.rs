@@ -2,7 +2,7 @@
 
 use carrack_testkit::{Run, Store};
 
-use crate::kit::{IMAGE, LIMIT, run, store};
+use crate::kit::{IMAGE, LIMIT, busybox, empty_store, run, store};
 use crate::{folder, inspect};
 
 /// `carrack run --rm --network none FLAGS IMAGE env` with `variables` in the caller's environment; sorted lines.
@@ -101,7 +101,7 @@ fn name_servers_and_what_goes_with_them() {
 #[test]
 fn an_empty_entrypoint_takes_the_images_away() {
     let store = store();
-    let with_entrypoint = crate::kit::busybox().configure(|config| {
+    let with_entrypoint = busybox().configure(|config| {
         config.config.entrypoint = Some(vec!["/bin/echo".to_owned(), "entry".to_owned()])
     });
     store.load(&with_entrypoint, "localhost/entry:1");
@@ -135,4 +135,16 @@ fn the_callers_groups_are_kept_on_request() {
     ]);
     assert_eq!(Run::of(&mut command, LIMIT).line(), "8 4001 4002");
     run(&store, &["--group-add", "keep-groups", "--group-add", "1"], "true").code(125);
+}
+
+#[test]
+fn variables_are_made_of_those_of_the_image() {
+    let store = empty_store();
+    let image = busybox().configure(|config| config.config.env = vec!["GREETING=ahoy".to_owned()]);
+    store.load(&image, IMAGE);
+    let flags =
+        ["--env-merge", "GREETING=${GREETING}, ship", "--env-merge", "NEW=$GREETING!", "-e", "OWN=$GREETING"];
+    let seen = run(&store, &flags, "echo $GREETING; echo $NEW; echo $OWN").line();
+    assert_eq!(seen, "ahoy, ship\nahoy!\n$GREETING");
+    run(&store, &["--env-merge", "NAME"], "true").code(125);
 }

@@ -209,3 +209,19 @@ fn what_a_crash_left_of_a_volume_is_swept() {
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("0123")), "{left:?}");
     assert_eq!(names(&store), "whole");
 }
+
+#[test]
+fn volumes_of_the_image_may_be_memory_or_nothing() {
+    let store = store_with_volume();
+    let kind = "stat -fc %T /data; ls /data; : > /data/x && echo writable";
+    assert_eq!(run(&store, &["--image-volume", "tmpfs"], kind).line(), "tmpfs\nwritable");
+    let ignored = run(&store, &["--image-volume=ignore"], kind).line();
+    let is_of_image = ignored.contains("\nof-image\n") && ignored.ends_with("\nwritable");
+    assert!(is_of_image && !ignored.starts_with("tmpfs"), "{ignored}");
+    store.carrack(["create", "--image-volume", "ignore", IMAGE]).success();
+    store.carrack(["create", "--image-volume", "tmpfs", IMAGE]).success();
+    assert_eq!(names(&store), "", "none of them makes a volume");
+    store.carrack(["create", "--image-volume", "bind", IMAGE]).success();
+    assert_eq!(names(&store).lines().count(), 1);
+    store.carrack(["create", "--image-volume", "disk", IMAGE]).code(125);
+}

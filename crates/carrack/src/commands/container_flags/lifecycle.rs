@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use carrack_engine::{HealthRequest, LifecycleSettings, LogDriver, LogSettings, RestartPolicy};
+use carrack_engine::{
+    HealthRequest, LifecycleSettings, LogDriver, LogSettings, RestartPolicy, UnhealthyAction,
+};
 use clap::Args;
 
 use crate::failure::{Result, invalid};
@@ -30,6 +32,12 @@ pub struct LifecycleFlags {
     /// Time between two health checks in that time (5s)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     health_start_interval: Option<Duration>,
+    /// What follows when it becomes unhealthy: none, kill, restart or stop
+    #[arg(long, value_name = "ACTION", default_value = "none")]
+    health_on_failure: UnhealthyAction,
+    /// Seconds after which the container is killed; 0 lets it run
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    timeout: u32,
     /// Do not check its health, whatever the image says
     #[arg(long)]
     no_healthcheck: bool,
@@ -51,7 +59,13 @@ impl LifecycleFlags {
                 .ok_or_else(|| invalid("--log-opt", text, "NAME=VALUE, as in max-size=10m"))?;
             log.options.insert(name.to_owned(), value.to_owned());
         }
-        Ok(LifecycleSettings { restart: self.restart, health: None, log })
+        Ok(LifecycleSettings {
+            restart: self.restart,
+            health: None,
+            on_unhealthy: self.health_on_failure,
+            timeout_seconds: Some(self.timeout).filter(|seconds| *seconds > 0),
+            log,
+        })
     }
 
     /// The log driver, if one is chosen.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings, Starting};
+use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings, Starting, SystemdMode};
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
@@ -12,6 +12,7 @@ use crate::context::{self, Context};
 use crate::failure::{Result, invalid};
 use crate::progress::Progress;
 
+mod descriptors;
 mod devices;
 pub mod id_file;
 mod inapplicable;
@@ -23,8 +24,10 @@ mod namespaces;
 mod network;
 mod process;
 mod resources;
+mod secrets;
 mod security;
 
+pub use descriptors::PreservedDescriptors;
 pub use limits::LimitFlags;
 pub use network::network;
 
@@ -71,6 +74,13 @@ pub struct ContainerFlags {
     /// Run a small init as the first process, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
+    /// Show the program a secret, as a file or in a variable
+    #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
+    secret: Vec<String>,
+    /// Set up for systemd as the program: true where it is one, always, or false; memory on /run, /run/lock, /tmp and
+    /// /var/log/journal, a cgroup to write to, SIGRTMIN+3 to stop
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "automatic", hide_default_value = true, value_parser = systemd_mode)]
+    systemd: SystemdMode,
     /// Set a kernel parameter of the container
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
@@ -143,10 +153,15 @@ impl ContainerFlags {
         Ok(id)
     }
 
-    /// Creates the container, and prepares its start.
-    pub fn create_to_start(self, engine: &Engine, foreground: bool) -> Result<Starting<'_>> {
+    /// Creates the container, and prepares its start; the program gets `descriptors` of this process.
+    pub fn create_to_start<'a>(
+        self,
+        engine: &'a Engine,
+        foreground: bool,
+        descriptors: &[u32],
+    ) -> Result<Starting<'a>> {
         let (request, cidfile) = self.prepare(engine, foreground)?;
-        let starting = engine.create_to_start(request)?;
+        let starting = engine.create_to_start(request, descriptors)?;
         cidfile.map(|file| file.write(starting.record().id.as_str())).transpose()?;
         Ok(starting)
     }
@@ -203,6 +218,7 @@ impl ContainerFlags {
         Ok(ContainerRequest {
             env: self.process.environment()?,
             labels: self.process.labels()?,
+            env_merge: self.process.env_merge,
             unset_env: self.process.unsetenv,
             unset_all_env: self.process.unsetenv_all,
             domainname: self.process.domainname,
@@ -220,6 +236,7 @@ impl ContainerFlags {
             stdin_once: self.interactive && foreground,
             stop_signal: self.stop_signal,
             stop_timeout_seconds: self.stop_timeout,
+            systemd: self.systemd,
             health: self.lifecycle.health(),
             log_driver: self.lifecycle.log_driver(),
             host,
@@ -234,6 +251,7 @@ impl ContainerFlags {
             mounts: self.mounts.settings()?,
             namespaces: self.namespaces.settings()?,
             oom_score_adj: self.namespaces.oom_score_adj,
+            secrets: self.secret.iter().map(|text| secrets::secret(text)).collect::<Result<_>>()?,
             security: self.security.settings(),
             lifecycle: self.lifecycle.settings()?,
             sysctls: self.sysctl.iter().map(|text| pair(text)).collect(),
@@ -266,6 +284,17 @@ pub fn environment(files: &[PathBuf], entries: &[String]) -> Result<Vec<String>>
         Ok(context::variable(&entry).map(|value| format!("{entry}={value}")).into_iter().collect())
     };
     Ok(environment.into_iter().map(with_value).collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// `automatic` is no word of podman: it is what holds without the flag.
+fn systemd_mode(text: &str) -> Result<SystemdMode, String> {
+    match text {
+        "automatic" => Ok(SystemdMode::Automatic),
+        "true" => Ok(SystemdMode::Init),
+        "always" => Ok(SystemdMode::Always),
+        "false" => Ok(SystemdMode::Never),
+        _ => Err("expected true, false or always".to_owned()),
+    }
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -5,7 +5,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use carrack_engine::{
-    MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel, TmpfsMount,
+    ImageVolumes, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, OwnerMap, Relabel,
+    TmpfsMount,
 };
 use clap::Args;
 
@@ -27,6 +28,9 @@ pub struct MountFlags {
     /// Mount an empty filesystem in memory
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     tmpfs: Vec<String>,
+    /// What the volumes become that the image declares: anonymous (also called bind), tmpfs or ignore
+    #[arg(long, value_name = "KIND", default_value = "anonymous", value_parser = image_volumes)]
+    image_volume: ImageVolumes,
     /// Make the root filesystem read-only
     #[arg(long)]
     read_only: bool,
@@ -48,11 +52,22 @@ impl MountFlags {
         Ok(MountSettings {
             points,
             tmpfs: self.tmpfs.iter().map(|text| tmpfs(text)).collect::<Result<_>>()?,
+            image_volumes: self.image_volume,
+            systemd: false,
             volumes_from: self.volumes_from.clone(),
             read_only: self.read_only,
             read_only_tmpfs: self.read_only_tmpfs,
             shm_size_bytes: self.shm_size,
         })
+    }
+}
+
+fn image_volumes(text: &str) -> Result<ImageVolumes, String> {
+    match text {
+        "anonymous" | "bind" | "" => Ok(ImageVolumes::Anonymous),
+        "tmpfs" => Ok(ImageVolumes::Tmpfs),
+        "ignore" => Ok(ImageVolumes::Ignore),
+        _ => Err("expected anonymous, bind, tmpfs or ignore".to_owned()),
     }
 }
 

@@ -22,6 +22,9 @@ pub struct ProcessFlags {
     /// Pass on the caller's variables of proxies
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, value_name = "BOOL")]
     http_proxy: bool,
+    /// Set a variable, with ${NAME} for values of the image's variables
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_merge)]
+    pub env_merge: Vec<String>,
     /// Go without a variable of the image or of every container
     #[arg(long, value_name = "NAME")]
     pub unsetenv: Vec<String>,
@@ -103,6 +106,13 @@ fn parse_umask(text: &str) -> Result<u32, String> {
     let plain = (1..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let umask = u32::from_str_radix(text, 8).ok().filter(|umask| plain && *umask <= 0o777);
     umask.ok_or_else(|| "expected an octal number from 0000 to 0777".to_owned())
+}
+
+fn parse_merge(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
 }
 
 fn parse_annotation(text: &str) -> Result<(String, String), String> {
