@@ -37,7 +37,7 @@ fn flags_of_help() -> BTreeSet<String> {
     let help = empty_store().carrack(["run", "--help"]).success().stdout;
     let words = help.lines().filter(|line| line.trim_start().starts_with('-'));
     let long = words.filter_map(|line| line.split([' ', '[', '=']).find(|word| word.starts_with("--")));
-    let of_all = ["--root", "--runroot", "--storage-driver", "--settings", "--log-level"];
+    let of_all = ["--root", "--runroot", "--storage-driver", "--cgroup-manager", "--settings", "--log-level"];
     long.map(str::to_owned).filter(|flag| !of_all.contains(&flag.as_str())).collect()
 }
 
