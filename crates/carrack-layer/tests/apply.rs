@@ -250,5 +250,5 @@ fn the_bound_on_the_size_holds() {
     };
     assert!(bound(tar.len() as u64).is_ok());
     let error = bound(tar.len() as u64 - 1).unwrap_err();
-    assert!(matches!(error, carrack_layer::Error::TooLarge { .. }), "{error}");
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
 }

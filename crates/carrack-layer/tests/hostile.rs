@@ -83,6 +83,18 @@ fn hardlinks_reach_entries_of_the_layer_only() {
 }
 
 #[test]
+fn hardlinks_to_lower_layers_are_remembered_up_to_a_bound() {
+    let long = "a/".repeat(2000);
+    let tar = (0..2200).fold(Tar::default(), |tar, number| {
+        let name = format!("l{number}");
+        let target = format!("{long}{number}");
+        tar.pax(&[("linkpath", target.as_bytes())]).hardlink(&name, "short")
+    });
+    let refused = fixture().apply(&tar.end()).unwrap_err().to_string();
+    assert!(refused.contains("paths have more than 8388608 bytes"), "{refused}");
+}
+
+#[test]
 fn whiteout_tricks_are_refused() {
     for name in [".wh.", ".wh..", ".wh...", "a/.wh..", "a/.wh..."] {
         assert!(refusal(Tar::default().file(name, "")).contains("whiteout"), "{name}");

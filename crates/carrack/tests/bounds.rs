@@ -190,7 +190,7 @@ fn a_million_entries() {
     assert_image(&image(&tar(0..1_100_000)), Verdict::Refused("entries"));
 }
 
-/// A million names of one file; to unpack them instead, a file system would have to count them.
+/// A million names of one file, of the same layer and of one below.
 #[test]
 fn a_million_hardlinks() {
     let links = |target: &str| {
@@ -202,15 +202,7 @@ fn a_million_hardlinks() {
         FixtureLayer::of_tar(&tar.finish(), LayerFormat::Gzip)
     };
     assert_image(&ImageFixture::new().push(links("own")), Verdict::Taken);
-    let below = ImageFixture::new().layer("/below \"x\"");
-    let store = empty_store();
-    below.push(links("below")).write_layout(&store.path().join("layout"), "evil");
-    assert_bounded(&store, Verdict::Taken);
-    assert_bounded_under(
-        &store,
-        &["--storage-driver", "overlay"],
-        Verdict::Refused("hardlinks to files of lower layers"),
-    );
+    assert_image(&ImageFixture::new().layer("/below \"x\"").push(links("below")), Verdict::Taken);
 }
 
 /// Headers of nearly a mebibyte for each entry, and attributes as large as one can be for many.
@@ -265,11 +257,11 @@ fn what_follows_the_end_of_an_archive() {
 #[test]
 fn layers_that_are_unpacked() {
     let mut many = TarWriter::new();
-    for number in 0..100_000 {
+    for number in 0..20_000 {
         many.hardlink(&format!("links/{}/{number}", number / 1000), &format!("below/{number}"));
     }
     let mut deep = TarWriter::new();
-    for number in 0..5000 {
+    for number in 0..1000 {
         deep.file(&format!("{number}/{}file", "folder-that-nothing-describes/".repeat(8)), b"");
     }
     for (driver, tar, verdict) in [

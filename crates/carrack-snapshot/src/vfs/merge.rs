@@ -3,7 +3,7 @@
 //! Invariant: a whiteout removes what the lower layers have, and nothing that the layer itself brings: the layer holds
 //! a name either as a whiteout or as an entry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use carrack_layer::is_opaque;
@@ -16,11 +16,10 @@ use crate::files::copy_folder_metadata;
 /// Moves all of `layer` onto `target`; the folders `implicit` keep the look that they have there.
 pub(crate) fn merge(layer: &Root, implicit: &[PathBuf], target: &Root) -> Result<()> {
     let implicit: HashSet<&Path> = implicit.iter().map(PathBuf::as_path).collect();
-    let mut folders = vec![PathBuf::new()];
-    // Of folders that keep their look, the time: whatever is moved into them changes it.
-    let mut times = HashMap::new();
-    if implicit.contains(Path::new("")) {
-        times.extend(target.at("")?.metadata()?.map(|metadata| (PathBuf::new(), metadata.mtime)));
+    let mut folders = Vec::new();
+    if let (Some(metadata), Some(own)) = (layer.at("")?.metadata()?, target.at("")?.metadata()?) {
+        let keeps_look = implicit.contains(Path::new(""));
+        folders.push(Folder::new(Path::new(""), &metadata, keeps_look.then_some(&own)));
     }
     tree::walk(layer, |place| {
         let Some(metadata) = place.metadata()? else { return Ok(false) };
@@ -38,19 +37,34 @@ pub(crate) fn merge(layer: &Root, implicit: &[PathBuf], target: &Root) -> Result
             return Ok(false);
         }
         let is_made = put_folder(place, &there)?;
-        if let Some(own) = own.filter(|_| !is_made && implicit.contains(place.path())) {
-            times.insert(place.path().to_owned(), own.mtime);
-        }
-        folders.push(place.path().to_owned());
+        let kept = own.as_ref().filter(|_| !is_made && implicit.contains(place.path()));
+        folders.push(Folder::new(place.path(), &metadata, kept));
         Ok::<_, crate::Error>(true)
     })?;
-    for path in folders.iter().rev() {
-        match times.get(path) {
-            Some(mtime) => target.at(path)?.set_mtime(*mtime)?,
-            None => copy_folder_metadata(&layer.at(path)?, &target.at(path)?)?,
-        }
+    folders.iter().rev().try_for_each(|folder| folder.finish(layer, target))
+}
+
+/// A folder of both. Its time is noted before anything is moved out of the one and into the other, which changes it.
+struct Folder {
+    path: PathBuf,
+    mtime: (i64, u32),
+    keeps_look: bool,
+}
+
+impl Folder {
+    /// A folder of the layer; `kept` is what it looks like in the target, if that is to stay.
+    fn new(path: &Path, metadata: &Metadata, kept: Option<&Metadata>) -> Self {
+        let mtime = kept.unwrap_or(metadata).mtime;
+        Self { path: path.to_owned(), mtime, keeps_look: kept.is_some() }
     }
-    Ok(())
+
+    fn finish(&self, layer: &Root, target: &Root) -> Result<()> {
+        let there = target.at(&self.path)?;
+        if !self.keeps_look {
+            copy_folder_metadata(&layer.at(&self.path)?, &there)?;
+        }
+        Ok(there.set_mtime(self.mtime)?)
+    }
 }
 
 /// Makes sure that there is a folder, empty if the layer's hides what is below; whether it was made.

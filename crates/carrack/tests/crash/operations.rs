@@ -188,6 +188,8 @@ const FORCED_RM: Operation = Operation {
     arguments: |_| words(&["rm", "--force", "one"]),
     done: |store| {
         assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+        // Killed after it took the name back, it leaves a folder of nobody.
+        store.carrack(["system", "prune", "--force"]).success();
         assert_eq!(store.container_ids(), Vec::<String>::new());
     },
     repeated: Some("no such container"),
