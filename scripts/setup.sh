@@ -38,7 +38,8 @@ case "${1:?build, demo, test, fuzz, bench or lint}" in
     test)
         packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc umoci=umoci \
             docker-registry=docker-registry busybox=busybox-static mmdebstrap=mmdebstrap strace=strace \
-            htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl fsck.erofs=erofs-utils
+            htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl fsck.erofs=erofs-utils \
+            journalctl=systemd python3=python3
         tool cargo-nextest
         ;;
     bench)

@@ -133,7 +133,7 @@ impl Engine {
 }
 
 /// What the options `labels`, `env` and `tag` add to each entry.
-fn entry_attributes(record: &ContainerRecord) -> BTreeMap<String, String> {
+pub(crate) fn entry_attributes(record: &ContainerRecord) -> BTreeMap<String, String> {
     let options = &record.host.lifecycle.log.options;
     let names = |option: &str| -> Vec<String> {
         let text = options.get(option).map_or("", String::as_str);

@@ -6,6 +6,7 @@ use carrack_container::log::{self, Entry, Selection};
 use carrack_container::{Container, LogDriver};
 
 use crate::error::OperationContext;
+use crate::log_driver::entry_attributes;
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -19,23 +20,22 @@ impl Engine {
     ) -> Result<()> {
         let Container { record, .. } = self.containers.find(text)?;
         let id = &record.id;
-        let Some(path) = self.log_file(&record) else {
-            return Err(no_file(record.host.lifecycle.log.driver, id.as_str()))
-                .operation("read the log of", text);
-        };
         let is_running = || self.containers.get(id).is_ok_and(|container| container.state.status.is_active());
         let still_running: Option<&dyn Fn() -> bool> = if follow { Some(&is_running) } else { None };
+        if record.host.lifecycle.log.driver == LogDriver::Journald {
+            let attributes = entry_attributes(&record);
+            return log::read_journal(id.as_str(), &attributes, selection, still_running, sink)
+                .operation("read the log of", text);
+        }
+        let Some(path) = self.log_file(&record) else {
+            return Err(no_file(record.host.lifecycle.log.driver)).operation("read the log of", text);
+        };
         log::read(&path, selection, still_running, sink).operation("read the log of", text)
     }
 }
 
 /// Why there is nothing to read.
-fn no_file(driver: LogDriver, id: &str) -> Error {
+fn no_file(driver: LogDriver) -> Error {
     let message = format!("its log driver {} keeps nothing that carrack can read", driver.name());
-    match driver {
-        LogDriver::Journald => {
-            Error::refused(message, format!("ask the journal: journalctl CONTAINER_ID_FULL={id}"))
-        }
-        _ => Error::refused(message, "create the container with --log-driver json-file"),
-    }
+    Error::refused(message, "create the container with --log-driver json-file")
 }

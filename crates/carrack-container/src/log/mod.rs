@@ -10,11 +10,13 @@
 
 mod cursor;
 mod journal;
+mod journal_reader;
 mod reader;
 mod writer;
 
 pub(crate) use cursor::Cursor;
 pub use journal::{JOURNAL_SOCKET, JournalWriter};
+pub use journal_reader::read_journal;
 pub use reader::{Entry, Selection, read};
 pub use writer::{LogFormat, LogWriter, Rotation};
 

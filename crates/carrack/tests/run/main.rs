@@ -22,6 +22,7 @@ mod flags;
 mod health;
 mod initialize;
 mod isolation;
+mod journal;
 mod lifecycle;
 mod limits;
 mod listing;
