@@ -50,6 +50,7 @@ fn record(name: &str) -> ContainerRecord {
         created: Timestamp::now(),
         image: "app:1".into(),
         image_id: Digest::of(b"config"),
+        root_folder: None,
         snapshot: format!("container-{name}"),
         program: Program { command: vec!["sleep".into(), "1".into()], tty: true, ..Program::default() },
         host: HostSettings {

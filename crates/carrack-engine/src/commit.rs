@@ -118,6 +118,10 @@ impl Engine {
 
     /// The image that a container was made of; it is there as long as the container is.
     pub(crate) fn base_of(&self, record: &ContainerRecord) -> Result<Image> {
+        if let Some(folder) = &record.root_folder {
+            let message = format!("it is made of the folder {}, not of an image", folder.path.display());
+            return Err(Error::refused(message, "export it, and import that"));
+        }
         let found = self.images.find(record.image_id.as_str())?;
         Ok(Image::load(&self.content, &found.record.manifest)?)
     }

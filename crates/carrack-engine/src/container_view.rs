@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use carrack_container::{Container, Locked, MountPoint, Status};
-use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, attach, clone_file, set_attributes};
 use carrack_sys::rooted::{FileType, Place, Root};
@@ -53,7 +52,7 @@ impl Engine {
 
     /// The snapshot with the container's binds and volumes on it, as a detached tree.
     fn open_stopped(&self, container: &Container, writes: bool) -> Result<Root> {
-        let mount = self.mount_snapshot(&SnapshotKey::new(&container.record.snapshot)?)?;
+        let mount = self.root_mount(&container.record)?;
         let root = if writes { mount.open_root()? } else { mount.read_only().open_root()? };
         for point in &container.record.host.mounts.points {
             self.show(&root, point, writes)?;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use carrack_container::{
-    ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, Program, UnhealthyAction,
+    ContainerId, ContainerName, ContainerRecord, HostSettings, LogDriver, Program, RootFolder,
+    UnhealthyAction,
 };
-use carrack_image::Image;
-use carrack_oci::ContainerConfig;
+use carrack_image::{Image, ImageRecord};
+use carrack_oci::{ContainerConfig, Digest};
 use carrack_runtime::cgroup::Layout;
 use carrack_snapshot::SnapshotKey;
 
@@ -20,8 +21,10 @@ use crate::{Engine, Error, Result, limits, selinux, spec};
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
 pub struct ContainerRequest {
-    /// The image: a name or ID of this machine.
+    /// The image: a name or ID of this machine; or what the root folder is called.
     pub image: String,
+    /// The folder that is the root in place of an image.
+    pub root_folder: Option<RootFolder>,
     /// The container's name; without one it gets a random one.
     pub name: Option<String>,
     /// Replaces the image's entrypoint, and with it the image's command.
@@ -97,31 +100,35 @@ impl Engine {
 
     fn create_container(&self, id: ContainerId, request: ContainerRequest) -> Result<ContainerRecord> {
         let _operation = self.operation()?;
-        let found = self.images.find(&request.image)?;
-        let image = Image::load(&self.content, &found.record.manifest)?;
+        let base = self.base(&request)?;
+        let config = base.as_ref().map(|(_, image)| image.config.config.clone()).unwrap_or_default();
         let name: Option<ContainerName> = request.name.as_deref().map(str::parse).transpose()?;
         let key = SnapshotKey::new(&format!("container-{id}"))?;
         let mut record = ContainerRecord {
             name: name.clone().map_or_else(|| id.short().parse(), Ok)?,
             created: jiff::Timestamp::now(),
             image: request.image.clone(),
-            image_id: found.record.id().clone(),
+            image_id: base.as_ref().map_or_else(|| Digest::of(b""), |(record, _)| record.id().clone()),
+            root_folder: request.root_folder.clone(),
             snapshot: key.to_string(),
-            program: merged_program(&request, &image.config.config)?,
-            labels: merged_labels(&request, &image.config.config),
-            host: with_exposed(self.with_container_ids(request.host)?, &image.config.config),
+            program: merged_program(&request, &config)?,
+            labels: merged_labels(&request, &config),
+            host: with_exposed(self.with_container_ids(request.host)?, &config),
             id,
         };
         record.host.resources.cgroup_manager = self.environment.settings.containers.cgroup_manager;
         settle_systemd(&mut record, request.systemd)?;
         let lifecycle = &mut record.host.lifecycle;
-        lifecycle.health = merged_check(&request.health, image.config.config.healthcheck.as_ref())?;
+        lifecycle.health = merged_check(&request.health, config.healthcheck.as_ref())?;
         lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
         self.settle_secrets(&mut record.host.secrets)?;
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
-        self.prepare_on(&key, &image)?;
-        let volumes = image.config.config.volumes.as_ref();
+        match &base {
+            Some((_, image)) => drop(self.prepare_on(&key, image)?),
+            None => drop(self.snapshots.prepare(&key, None)?),
+        }
+        let volumes = config.volumes.as_ref();
         let settled = self.settle_mounts(&mut record.host.mounts, volumes, &key);
         let settled = match settled {
             Err(error) => {
@@ -136,7 +143,7 @@ impl Engine {
             self.snapshots.discard(&key)?;
         }
         created?;
-        self.images.touch(&found.record);
+        base.iter().for_each(|(record, _)| self.images.touch(record));
         self.container_event(&record, "create", &[]);
         Ok(record)
     }
@@ -148,6 +155,19 @@ impl Engine {
             false => self.containers.create_with_random_name(record)?,
         }
         Ok(())
+    }
+
+    /// The image that the container is made of; none where its root is a folder.
+    fn base(&self, request: &ContainerRequest) -> Result<Option<(ImageRecord, Image)>> {
+        if let Some(folder) = &request.root_folder {
+            return match folder.path.is_dir() {
+                true => Ok(None),
+                false => Err(Error::refused(format!("{} is no folder", folder.path.display()), "")),
+            };
+        }
+        let record = self.images.find(&request.image)?.record;
+        let image = Image::load(&self.content, &record.manifest)?;
+        Ok(Some((record, image)))
     }
 
     fn check_request(&self, record: &ContainerRecord) -> Result<()> {
@@ -180,7 +200,10 @@ fn merged_program(request: &ContainerRequest, image: &ContainerConfig) -> Result
     };
     let command = if request.command.is_empty() { default_command } else { request.command.clone() };
     if entrypoint.is_empty() && command.is_empty() {
-        return Err(Error::refused("the image has no command", "give one behind the image's name"));
+        return Err(match &request.root_folder {
+            Some(_) => Error::refused("there is no command", "give one behind the folder"),
+            None => Error::refused("the image has no command", "give one behind the image's name"),
+        });
     }
     let working_dir = request.working_dir.clone().unwrap_or_else(|| image.working_dir.clone());
     if !working_dir.is_empty() && !working_dir.starts_with('/') {

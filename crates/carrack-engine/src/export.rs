@@ -5,7 +5,6 @@ use std::io::BufWriter;
 use carrack_container::Container;
 use carrack_image::transport::Output;
 use carrack_layer::ArchiveOptions;
-use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::rooted::Root;
 
@@ -32,7 +31,6 @@ impl Engine {
 
     /// What a container's root filesystem looks like now, to read only, without mounts on it.
     pub(crate) fn open_merged(&self, container: &Container) -> Result<Root> {
-        let key = SnapshotKey::new(&container.record.snapshot)?;
-        Ok(self.mount_snapshot(&key)?.read_only().open_root()?)
+        Ok(self.root_mount(&container.record)?.read_only().open_root()?)
     }
 }

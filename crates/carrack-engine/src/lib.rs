@@ -64,6 +64,7 @@ mod remove;
 mod rename;
 mod repair;
 mod restart;
+mod root_folder;
 mod run_state;
 mod run_step;
 mod sandbox;
@@ -104,8 +105,8 @@ pub use carrack_container::{
     DeviceRequest, DeviceSettings, DeviceWeight, HostSettings, IdRange, ImageVolumes, IpcMode,
     LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
     MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Relabel, Resources,
-    RestartPolicy, SecretPlace, SecretUse, SecuritySettings, Status, TmpfsMount, Ulimit, UnhealthyAction,
-    UserMode, Volume,
+    RestartPolicy, RootFolder, SecretPlace, SecretUse, SecuritySettings, Status, TmpfsMount, Ulimit,
+    UnhealthyAction, UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};

@@ -223,7 +223,7 @@ impl OpeningMounts<'_> {
 }
 
 /// The upper folder decides how the root of an overlay looks.
-fn copy_look(from: &Root, to: &Root) -> Result<()> {
+pub(crate) fn copy_look(from: &Root, to: &Root) -> Result<()> {
     if let Some(own) = from.metadata("")? {
         let place = to.at("")?;
         place.set_owner(own.uid, own.gid)?;

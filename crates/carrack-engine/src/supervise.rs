@@ -16,7 +16,7 @@ use carrack_container::{
 };
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{Holds, Mount, Opening, SnapshotKey};
+use carrack_snapshot::{Holds, Mount, Opening};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
@@ -132,14 +132,15 @@ impl Engine {
         // All that may fail for want of room or descriptors comes before the program runs.
         let log = self.open_log(&record)?;
         let listener = Listener::bind(&self.containers.run_folder(id))?;
-        let key = SnapshotKey::new(&record.snapshot)?;
         let mut holds = Holds::default();
         let shared = self.shared_namespaces(&record)?;
-        let contexts = selinux::in_force(&record.host.security);
+        // A folder of the user's keeps its labels.
+        let is_users = record.root_folder.as_ref().is_some_and(|folder| !folder.overlay);
+        let contexts = selinux::in_force(&record.host.security).filter(|_| !is_users);
         let opening = Opening { holds: Some(&mut holds), owners: shared.owners(), context: None };
         let plan = SandboxPlan {
             id: id.as_str(),
-            rootfs: selinux::open_labelled(&self.container_mount(&key, &record)?, contexts, opening)?,
+            rootfs: selinux::open_labelled(&self.container_mount(&record)?, contexts, opening)?,
             program: &record.program,
             host: &record.host,
             folder: &self.containers.run_folder(id),
@@ -187,8 +188,8 @@ impl Engine {
     }
 
     /// The container's files, as its program sees them.
-    fn container_mount(&self, key: &SnapshotKey, record: &ContainerRecord) -> Result<Mount> {
-        let mount = self.mount_snapshot(key)?.above(self.mount_points_folder()?);
+    fn container_mount(&self, record: &ContainerRecord) -> Result<Mount> {
+        let mount = self.root_mount(record)?.above(self.mount_points_folder()?);
         // At the end of an overlay the kernel syncs all of the file system that it lies on, unless told that its files
         // need not last.
         Ok(if record.host.auto_remove { mount.volatile() } else { mount })

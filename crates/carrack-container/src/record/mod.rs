@@ -4,6 +4,7 @@
 //! updated. Fields that an older carrack did not write take their default.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use carrack_oci::Digest;
 use jiff::Timestamp;
@@ -41,10 +42,13 @@ pub struct ContainerRecord {
     pub name: ContainerName,
     /// When it was created.
     pub created: Timestamp,
-    /// The image as the user named it.
+    /// The image as the user named it, or the folder that is the root.
     pub image: String,
-    /// The digest of the image's config.
+    /// The digest of the image's config; of nothing where the root is a folder.
     pub image_id: Digest,
+    /// The folder of the host that is the root, where there is no image.
+    #[serde(default)]
+    pub root_folder: Option<RootFolder>,
     /// The key of the active snapshot that is the container's root file system.
     pub snapshot: String,
     /// What runs in it.
@@ -54,6 +58,15 @@ pub struct ContainerRecord {
     /// The user's and the image's labels; never read by carrack.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// A folder of the host that is the root of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether changes stay with the container; else they are made to the folder.
+    pub overlay: bool,
 }
 
 impl ContainerRecord {

@@ -57,6 +57,7 @@ impl Place {
             created: jiff::Timestamp::now(),
             image: "app:1".into(),
             image_id: Digest::of(b"config"),
+            root_folder: None,
             snapshot: format!("container-{id}"),
             program: Program::default(),
             host: HostSettings::default(),

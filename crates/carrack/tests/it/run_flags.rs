@@ -87,7 +87,7 @@ fn what_cannot_apply_says_so() {
     let store = empty_store();
     let run =
         |flags: &[&str]| store.carrack([&["run", "--rm", "--pull", "never"], flags, &["absent"]].concat());
-    let refused: [&[&str]; 10] = [
+    let refused: [&[&str]; 9] = [
         &["--link", "db:db"],
         &["--ip6", "fd00::2"],
         &["--network-alias", "db"],
@@ -95,7 +95,6 @@ fn what_cannot_apply_says_so() {
         &["--disable-content-trust=false"],
         &["--passwd"],
         &["--pod", "p"],
-        &["--rootfs"],
         &["--storage-opt", "size=1g"],
         &["--volume-driver", "nfs"],
     ];

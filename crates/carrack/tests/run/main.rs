@@ -35,6 +35,7 @@ mod pause;
 mod privileged;
 mod resources;
 mod restarts;
+mod rootfs;
 mod safety;
 mod secrets;
 mod sessions;

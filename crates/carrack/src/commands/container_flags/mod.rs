@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::{ContainerId, ContainerRequest, Engine, Event, HostSettings, Starting, SystemdMode};
+use carrack_engine::{
+    ContainerId, ContainerRequest, Engine, Event, HostSettings, RootFolder, Starting, SystemdMode,
+};
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
@@ -77,6 +79,9 @@ pub struct ContainerFlags {
     /// Show the program a secret, as a file or in a variable
     #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
     secret: Vec<String>,
+    /// IMAGE is a folder of this machine that becomes the root; FOLDER:O keeps changes with the container
+    #[arg(long, conflicts_with_all = ["platform", "os", "arch", "variant"])]
+    rootfs: bool,
     /// Set up for systemd as the program: true where it is one, always, or false; memory on /run, /run/lock, /tmp and
     /// /var/log/journal, a cgroup to write to, SIGRTMIN+3 to stop
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "automatic", hide_default_value = true, value_parser = systemd_mode)]
@@ -170,9 +175,15 @@ impl ContainerFlags {
     fn prepare(mut self, engine: &Engine, foreground: bool) -> Result<(ContainerRequest, Option<IdFile>)> {
         self.inapplicable.check()?;
         let cidfile = self.cidfile.as_deref().map(IdFile::create_new).transpose()?;
-        self.pull_image(engine)?;
+        let root_folder = match self.rootfs {
+            true => Some(root_folder(&self.image)?),
+            false => {
+                self.pull_image(engine)?;
+                None
+            }
+        };
         let replaced = self.name.clone().filter(|_| self.replace);
-        let request = self.request(foreground)?;
+        let request = ContainerRequest { root_folder, ..self.request(foreground)? };
         if let Some(name) = replaced {
             match engine.remove_container(&name, true) {
                 Err(error) if error.is_no_such_container() => {}
@@ -226,6 +237,7 @@ impl ContainerFlags {
             timezone: self.process.tz,
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
             image: self.image,
+            root_folder: None,
             name: self.name,
             command: self.command,
             user: self.user,
@@ -295,6 +307,19 @@ fn systemd_mode(text: &str) -> Result<SystemdMode, String> {
         "false" => Ok(SystemdMode::Never),
         _ => Err("expected true, false or always".to_owned()),
     }
+}
+
+/// `FOLDER[:O]`
+fn root_folder(text: &str) -> Result<RootFolder> {
+    let (path, overlay) = match text.rsplit_once(':') {
+        Some((path, "O")) => (path, true),
+        Some((_, option)) if !option.contains('/') => {
+            return Err(invalid("--rootfs", text, "FOLDER or FOLDER:O"));
+        }
+        _ => (text, false),
+    };
+    let path = std::path::absolute(path).map_err(|_| invalid("--rootfs", text, "a folder"))?;
+    Ok(RootFolder { path, overlay })
 }
 
 fn pair(text: &str) -> (String, String) {
