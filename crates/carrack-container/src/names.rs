@@ -16,6 +16,14 @@ use crate::{ContainerId, ContainerName, Error, Result};
 
 const LOCK: &str = ".lock";
 
+/// What is in the folder of names.
+#[derive(Default)]
+pub(crate) struct Look {
+    pub(crate) links: Vec<(ContainerName, ContainerId)>,
+    /// What is no link from a name to an id.
+    pub(crate) strays: Vec<PathBuf>,
+}
+
 /// The folder of names.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -71,12 +79,12 @@ impl Names {
 
     /// Every name that has a link, with the container that it points to.
     pub(crate) fn list(&self) -> Result<Vec<(ContainerName, ContainerId)>> {
-        Ok(self.look()?.0)
+        Ok(self.look()?.links)
     }
 
     /// The same, and what is no name of a container: anything but a link from a name to an id.
-    pub(crate) fn look(&self) -> Result<(Vec<(ContainerName, ContainerId)>, Vec<PathBuf>)> {
-        let (mut names, mut strays) = (Vec::new(), Vec::new());
+    pub(crate) fn look(&self) -> Result<Look> {
+        let mut look = Look::default();
         for entry in fs::read_dir(&self.folder).during("list", &self.folder)? {
             let entry = entry.during("list", &self.folder)?;
             let text = entry.file_name();
@@ -85,12 +93,12 @@ impl Names {
             }
             let name = text.to_str().and_then(|text| text.parse::<ContainerName>().ok());
             match name.map(|name| (self.get(&name), name)) {
-                Some((Ok(Some(id)), name)) => names.push((name, id)),
+                Some((Ok(Some(id)), name)) => look.links.push((name, id)),
                 Some((Ok(None), _)) => {} // given back meanwhile
-                Some((Err(_), _)) | None => strays.push(entry.path()),
+                Some((Err(_), _)) | None => look.strays.push(entry.path()),
             }
         }
-        Ok((names, strays))
+        Ok(look)
     }
 
     /// Makes the name's link point to `id`, whatever stands in its place.

@@ -41,12 +41,12 @@ impl ContainerStore {
                 },
             }
         }
-        let (names, strays) = self.names.look()?;
+        let look = self.names.look()?;
         let is_somebodys = |path: &PathBuf| {
             scan.unlinked.iter().any(|(_, name)| path.file_name() == Some(name.as_str().as_ref()))
         };
-        scan.strays = strays.into_iter().filter(|path| !is_somebodys(path)).collect();
-        for (name, id) in names {
+        scan.strays = look.strays.into_iter().filter(|path| !is_somebodys(path)).collect();
+        for (name, id) in look.links {
             let is_damaged = scan.damaged.iter().any(|(damaged, _)| *damaged == id);
             if !is_damaged && !self.owns(&id, &name)? {
                 scan.leftovers.push(self.names.link(&name));

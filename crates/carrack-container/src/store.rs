@@ -307,7 +307,11 @@ impl ContainerStore {
             Err(Error::Corrupt { .. }) => Ok(true),
             Err(error) => Err(error),
             Ok(None) => Ok(false),
-            Ok(Some(title)) => Ok(self.names.get(&title.name)?.as_ref() == Some(id)),
+            Ok(Some(title)) => match self.names.get(&title.name) {
+                Ok(owner) => Ok(owner.as_ref() == Some(id)),
+                // Nor is a container whose name is damaged.
+                Err(_) => Ok(true),
+            },
         }
     }
 

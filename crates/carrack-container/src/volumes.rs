@@ -345,25 +345,28 @@ mod tests {
         assert_eq!(store.entries().unwrap(), [".lock"]);
     }
 
+    /// The name of a volume, what is said of it, and how it is damaged.
+    type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&Volume));
+
     #[test]
     fn a_damaged_volume_is_told_and_keeps_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let store = VolumeStore::new(folder.path().to_owned());
         let _lock = store.alone().unwrap();
         let damage = |name: &str| store.damage(&name.parse().unwrap()).unwrap();
-        for (name, said, harm) in [
-            (
-                "half",
-                "volume.json",
-                &(|volume| fs::write(volume.folder.join(RECORD), "{").unwrap()) as &dyn Fn(&Volume),
-            ),
-            ("bare", "its record is missing", &|volume| fs::remove_file(volume.folder.join(RECORD)).unwrap()),
-            ("empty", "content is missing", &|volume| fs::remove_dir_all(volume.data()).unwrap()),
-            ("other", "is that of the volume half", &|volume| {
-                let bytes = serde_json::to_vec(&record("half")).unwrap();
-                fs::write(volume.folder.join(RECORD), bytes).unwrap();
-            }),
-        ] {
+        let overwrite = |volume: &Volume| fs::write(volume.folder.join(RECORD), "{").unwrap();
+        let forget = |volume: &Volume| fs::remove_file(volume.folder.join(RECORD)).unwrap();
+        let empty = |volume: &Volume| fs::remove_dir_all(volume.data()).unwrap();
+        let exchange = |volume: &Volume| {
+            fs::write(volume.folder.join(RECORD), serde_json::to_vec(&record("half")).unwrap()).unwrap();
+        };
+        let cases: [Case<'_>; 4] = [
+            ("half", "volume.json", &overwrite),
+            ("bare", "its record is missing", &forget),
+            ("empty", "content is missing", &empty),
+            ("other", "is that of the volume half", &exchange),
+        ];
+        for (name, said, harm) in cases {
             let made = store.create(&record(name)).unwrap();
             fs::write(made.data().join("file"), "kept").unwrap();
             assert_eq!(damage(name), None);

@@ -95,7 +95,9 @@ impl Engine {
         let mut tops: BTreeSet<ChainId> = kept.into_keys().collect();
         let scan = self.containers.scan()?;
         // What cannot be read is no reason to throw away what a container has written.
-        let damaged = scan.damaged.into_iter().map(|(id, _)| format!("container-{id}").parse());
+        let unlinked = scan.unlinked.into_iter().map(|(id, _)| id);
+        let damaged = scan.damaged.into_iter().map(|(id, _)| id).chain(unlinked);
+        let damaged = damaged.map(|id| format!("container-{id}").parse());
         let sound = scan.containers.into_iter().map(|container| container.record.snapshot.parse());
         let keys = sound.chain(damaged);
         marked.snapshots.keys = keys.collect::<Result<_, KeyError>>()?;

@@ -37,7 +37,7 @@ pub struct RegistriesConf {
     pub(super) search_file: PathBuf,
     pub(super) mode: ShortNameMode,
     pub(super) aliases: BTreeMap<String, Alias>,
-    credential_sources: Vec<CredentialSource>,
+    pub(super) credential_sources: Vec<CredentialSource>,
 }
 
 impl RegistriesConf {

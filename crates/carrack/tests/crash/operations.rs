@@ -228,6 +228,11 @@ fn explore(operation: &Operation) -> (Vec<Point>, usize) {
     (points, count_files(&store))
 }
 
+#[allow(clippy::print_stdout, reason = "who explores all points wants to know how many there were")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
 fn survives_kills(operation: &Operation) {
     let (points, expected_files) = explore(operation);
     let points = sample(&points, KILLS);
@@ -238,7 +243,7 @@ fn survives_kills(operation: &Operation) {
         killed += usize::from(run.code != 0);
         assert_recovers(operation, &store, expected_files, &format!("killed at {point:?}"));
     }
-    println!("killed at {killed} of {} points", points.len());
+    tell(&format!("killed at {killed} of {} points", points.len()));
     assert!(killed >= points.len() / 2, "only {killed} of {points:?} were reached");
 }
 
@@ -247,7 +252,7 @@ fn survives_errors(operation: &Operation) {
     let (points, expected_files) = explore(operation);
     for (name, text) in [("ENOSPC", "No space left on device"), ("EIO", "I/O error")] {
         let sample = sample(&points, ERRORS);
-        println!("{name} at {} points", sample.len());
+        tell(&format!("{name} at {} points", sample.len()));
         for point in &sample {
             let store = (operation.prepare)();
             let run = run_with(&store, point, Fault::Error(name), &(operation.arguments)(&store));
@@ -255,6 +260,8 @@ fn survives_errors(operation: &Operation) {
             assert!(!run.stderr.contains("panicked"), "{when}: {}", run.stderr);
             match run.code {
                 0 => (operation.done)(&store),
+                // Each thread's n-th call fails, and that of the main one can be the message.
+                _ if point.call.starts_with("write") && run.stderr.is_empty() => {}
                 _ => assert!(run.stderr.contains("error: ") && run.stderr.contains(text), "{when}: {run:?}"),
             }
             assert_recovers(operation, &store, expected_files, &when);

@@ -179,7 +179,7 @@ fn install_helper(there: &Store, name: &str) {
 /// A command whose helpers are those of the store.
 fn with_helpers(there: &Store, arguments: &[&str]) -> Command {
     let mut command = there.command();
-    let path = format!("{}:{}", there.path().join("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:/usr/bin:/bin", there.path().join("bin").display());
     command.args(arguments).env("PATH", path);
     command
 }
