@@ -58,8 +58,8 @@ pub use record::{
     Bind, CgroupMode, ContainerNetwork, ContainerRecord, DeviceMapping, DeviceRate, DeviceRequest,
     DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, IpcMode, LifecycleSettings, LogDriver,
     LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode,
-    NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Program, Protocol, Relabel, Resources,
-    RestartPolicy, SecuritySettings, TmpfsMount, Ulimit, UserMode,
+    NamespaceSettings, NetworkMode, OtherRuntime, OwnerMap, PortBinding, Program, Protocol, Relabel,
+    Resources, RestartPolicy, SecuritySettings, TmpfsMount, Ulimit, UserMode,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status, StopRequest};

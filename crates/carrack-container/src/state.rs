@@ -18,12 +18,13 @@
 //! A container whose monitor is gone without a report is `exited` and [`lost`](ContainerState::lost).
 
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
-use crate::{Error, ProcessId, Result};
+use crate::{Error, OtherRuntime, ProcessId, Result};
 
 /// The exit code of a container that nobody saw exit.
 const LOST_EXIT_CODE: i32 = 255;
@@ -118,6 +119,15 @@ pub enum Effect {
     Network {
         /// As the network crate writes it.
         attachment: serde_json::Value,
+    },
+    /// What another OCI runtime knows of it.
+    Runtime {
+        /// The runtime.
+        runtime: OtherRuntime,
+        /// The container's id there.
+        id: String,
+        /// The folder of its state.
+        state: PathBuf,
     },
     /// Its active snapshot.
     Snapshot {

@@ -48,6 +48,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod origin;
+mod other_runtime;
 mod pause;
 mod ports;
 mod processes;
@@ -96,8 +97,8 @@ pub use carrack_container::{
     Bind, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate, DeviceRequest,
     DeviceSettings, DeviceWeight, HostSettings, IdRange, IpcMode, LifecycleSettings, LogDriver, LogSettings,
     MountDepth, MountOrigin, MountPoint, MountSettings, MountSource, NamespaceMode, NamespaceSettings,
-    NetworkMode, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy, SecuritySettings, Status,
-    TmpfsMount, Ulimit, UserMode, Volume,
+    NetworkMode, OtherRuntime, OwnerMap, PortBinding, Relabel, Resources, RestartPolicy, SecuritySettings,
+    Status, TmpfsMount, Ulimit, UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -143,8 +144,8 @@ pub use registries::RegistryAccess;
 pub use repair::Repaired;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
-    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
-    StorageSettings,
+    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings,
+    RuntimeSettings, Settings, StorageSettings,
 };
 pub use signal::parse as parse_signal;
 pub use size::ByteSize;

@@ -12,6 +12,7 @@ use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NamespaceMode, NetworkMode, Program};
 use carrack_network::{Attachment, Wish};
 use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::oci::{State, Status};
 use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
 use oci_spec::runtime::Spec;
@@ -19,6 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::namespaces::Shared;
+use crate::other_runtime::{self, Calls};
 use crate::spec::{self, SpecInput};
 use crate::{Engine, Error, Result, limits, timezone};
 
@@ -44,11 +46,33 @@ pub(crate) struct SandboxPlan<'a> {
 
 /// A sandbox whose first process waits to become the program.
 pub(crate) struct Sandbox {
-    init: Init,
+    first: First,
     streams: Streams,
     cgroup: Option<Cgroup>,
     /// What it was made from; a further process in it needs the same.
     pub spec: Spec,
+}
+
+/// The first process, by who has made it.
+enum First {
+    Own(Init),
+    Other(other_runtime::Created),
+}
+
+impl First {
+    fn network_namespace(&self) -> Result<OwnedFd> {
+        match self {
+            Self::Own(init) => Ok(init.network_namespace()?),
+            Self::Other(created) => created.network_namespace(),
+        }
+    }
+
+    fn start(self) -> Result<Running> {
+        match self {
+            Self::Own(init) => Ok(init.start()?),
+            Self::Other(created) => created.start(),
+        }
+    }
 }
 
 /// The ends of standard streams that stay outside.
@@ -99,35 +123,42 @@ impl Engine {
             shared: &plan.shared,
             settings: &self.environment.settings.containers,
         };
-        let spec = spec::container_spec(&input)?;
+        let mut spec = spec::container_spec(&input)?;
         refuse_hooks(&spec)?;
         let cgroup = make_cgroup(plan.id, plan.host, &spec, announce)?;
         let (streams, stdio) = match plan.passed {
             Some(passed) => (Streams::Passed, passed_stdio(passed, plan.program)?),
             None => make_streams(plan.program)?,
         };
-        let launch = Launch {
-            spec: &spec,
-            rootfs: plan.rootfs,
-            stdio,
-            cgroup: cgroup.as_ref(),
-            reaper: plan.host.init,
-            state: None,
-            inherited: Inherited::default(),
-            standby: None,
+        let first = match &plan.host.runtime {
+            None => First::Own(carrack_runtime::create(Launch {
+                spec: &spec,
+                rootfs: plan.rootfs,
+                stdio,
+                cgroup: cgroup.as_ref(),
+                reaper: plan.host.init,
+                state: &state(plan.id, plan.host, plan.folder, None),
+                inherited: Inherited::default(),
+                standby: None,
+            })?),
+            Some(runtime) => {
+                let calls = Calls::new(runtime, plan.id, plan.folder);
+                announce(&calls.effect())?;
+                spec = other_runtime::adapted(spec, plan.id, plan.host, cgroup.as_ref());
+                First::Other(calls.create(&mut spec, plan.rootfs, stdio, cgroup.as_ref())?)
+            }
         };
-        let init = carrack_runtime::create(launch)?;
-        if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
+        if let Some(attachment) = self.attach_network(plan.id, plan.host, &first, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
         }
-        Ok(Sandbox { init, streams, cgroup, spec })
+        Ok(Sandbox { first, streams, cgroup, spec })
     }
 
     fn attach_network(
         &self,
         id: &str,
         host: &HostSettings,
-        init: &Init,
+        first: &First,
         announce: Announce<'_>,
     ) -> Result<Option<Attachment>> {
         match host.network.mode {
@@ -137,7 +168,7 @@ impl Engine {
             }
         }
         announce(&Effect::Network { attachment: id.into() })?;
-        let netns = init.network_namespace()?;
+        let netns = first.network_namespace()?;
         let ports = crate::ports::to_published(&host.network.ports);
         let state = self.network_state();
         let wish = crate::network::wish(&host.network)?;
@@ -147,6 +178,12 @@ impl Engine {
         announce(&network_effect(&attachment))?;
         Ok(Some(attachment))
     }
+}
+
+/// The container as a seccomp agent is told of it: being created, or with the pid of its first process.
+pub(crate) fn state(id: &str, host: &HostSettings, folder: &Path, pid: Option<i32>) -> State {
+    let status = if pid.is_some() { Status::Running } else { Status::Creating };
+    State { pid, annotations: host.annotations.clone(), ..State::new(id, status, folder.to_owned()) }
 }
 
 /// Who a program runs as, with the groups that the host's settings add.
@@ -195,7 +232,7 @@ fn network_effect(attachment: &Attachment) -> Effect {
 impl Sandbox {
     /// Lets the first process become the program; returns when it has, or why it could not.
     pub(crate) fn start(self) -> Result<(RunningSandbox, Option<Cgroup>)> {
-        let mut running = self.init.start()?;
+        let mut running = self.first.start()?;
         let stdio = self.streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, self.cgroup))
     }

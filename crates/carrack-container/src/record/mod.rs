@@ -17,6 +17,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod resources;
+mod runtime;
 mod security;
 
 pub use devices::{DeviceMapping, DeviceRequest, DeviceSettings};
@@ -27,6 +28,7 @@ pub use mounts::{
 pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
+pub use runtime::OtherRuntime;
 pub use security::SecuritySettings;
 
 /// What a user asked for with `create` or `run`, merged with the image's config.
@@ -129,4 +131,6 @@ pub struct HostSettings {
     pub init: bool,
     /// Whether it is removed when it exits.
     pub auto_remove: bool,
+    /// Who starts it; `None` is carrack itself.
+    pub runtime: Option<OtherRuntime>,
 }

@@ -19,6 +19,7 @@ use std::process::{Command, exit};
 use std::time::Instant;
 
 use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::oci::{State, Status};
 use carrack_runtime::{Exec, Inherited, Launch, Running, Stdio, create, exec, executable};
 use oci_spec::runtime::{Process, Spec};
 
@@ -91,7 +92,7 @@ fn run(arguments: &[String]) -> Result<i32> {
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
         reaper: arguments.iter().any(|argument| argument == "--init"),
-        state: None,
+        state: &State::new("stage", Status::Creating, "/bundle".into()),
         inherited: Inherited::default(),
         standby: None,
     })?;
@@ -119,7 +120,10 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         process: &process,
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
-        state: None,
+        state: &State {
+            pid: Some(pid.as_raw_pid()),
+            ..State::new("stage", Status::Running, "/bundle".into())
+        },
         inherited: Inherited::default(),
     })?)
 }
@@ -152,7 +156,7 @@ fn bench(arguments: &[String]) -> Result<i32> {
             stdio,
             cgroup: cgroup.as_ref(),
             reaper: false,
-            state: None,
+            state: &State::new("bench", Status::Creating, "/bundle".into()),
             inherited: Inherited::default(),
             standby: None,
         })?;

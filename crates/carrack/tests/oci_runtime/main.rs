@@ -8,6 +8,7 @@ mod hooks;
 mod lifecycle;
 mod peers;
 mod resources;
+mod seccomp;
 
 use std::time::Duration;
 

@@ -33,6 +33,7 @@ mod pause;
 mod privileged;
 mod resources;
 mod restarts;
+mod runtimes;
 mod safety;
 mod sessions;
 mod stats;

@@ -66,7 +66,6 @@ const INAPPLICABLE: &[Inapplicable] = &[
     value("preserve-fds", &["0"], "a container lives longer than the command that could give it descriptors"),
     value("requires", &[], "carrack does not start containers for others"),
     flag("rootfs", "a container's files are a snapshot of an image; make one with carrack import"),
-    value("runtime", &["carrack"], "carrack is its own runtime; drive others with podman --runtime"),
     value("sdnotify", &["ignore"], "nobody waits for the readiness of a container"),
     value("seccomp-policy", &["default"], "a profile is chosen with --security-opt seccomp=FILE"),
     value("secret", &[], "carrack keeps no secrets; bind a file with --volume FILE:/run/secrets/NAME:ro"),

@@ -71,6 +71,9 @@ pub struct ContainerFlags {
     /// Run a small init as the first process, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
+    /// OCI runtime that starts the container: carrack, a path, a program as crun, or a name of the settings
+    #[arg(long, value_name = "NAME|PATH")]
+    runtime: Option<String>,
     /// Set a kernel parameter of the container
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
@@ -208,6 +211,7 @@ impl ContainerFlags {
             stop_timeout_seconds: self.stop_timeout,
             health: self.lifecycle.health(),
             log_driver: self.lifecycle.log_driver(),
+            runtime: self.runtime,
             host,
         })
     }
@@ -227,6 +231,7 @@ impl ContainerFlags {
             group_add: self.process.groups()?,
             init: self.init,
             auto_remove: self.rm,
+            runtime: None,
         })
     }
 }
