@@ -51,8 +51,28 @@ impl Cgroup {
 
     /// [`Self::create`] in hierarchies at another place. What was made is removed when it fails.
     pub fn create_in(layout: &Layout, path: &Path, resources: &LinuxResources) -> Result<Self> {
+        Self::create_with(layout, path, resources, &[])
+    }
+
+    /// [`Self::create_in`] in every hierarchy that has controllers, needed or not: whoever drives an OCI runtime reads
+    /// there what a container uses, and would take the numbers of the hierarchy's root for it.
+    pub fn create_everywhere(layout: &Layout, path: &Path, resources: &LinuxResources) -> Result<Self> {
+        // A hierarchy with a name in place of controllers is its owner's.
+        let has_controllers =
+            |one: &&Hierarchy| one.controllers != "systemd" && !one.controllers.contains('=');
+        let all: Vec<_> = layout.v1.iter().filter(has_controllers).cloned().collect();
+        Self::create_with(layout, path, resources, &all)
+    }
+
+    fn create_with(
+        layout: &Layout,
+        path: &Path,
+        resources: &LinuxResources,
+        further: &[Hierarchy],
+    ) -> Result<Self> {
         let (layout, relative) = (layout.clone(), relative(path)?.to_owned());
-        let mut cgroup = Self { layout, relative, v1: Vec::new(), v2: None, unsupported: Vec::new() };
+        let v1 = further.iter().map(|hierarchy| hierarchy.below(&relative)).collect();
+        let mut cgroup = Self { layout, relative, v1, v2: None, unsupported: Vec::new() };
         let made = cgroup.make_folders(resources).and_then(|()| cgroup.apply(resources));
         match made {
             Ok(()) => Ok(cgroup),
@@ -75,9 +95,10 @@ impl Cgroup {
             }
         }
         self.unsupported = unsupported;
-        for hierarchy in v1 {
-            fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
-            self.v1.push(hierarchy);
+        v1.retain(|hierarchy| !self.v1.contains(hierarchy));
+        self.v1.extend(v1);
+        for Hierarchy { folder, .. } in &self.v1 {
+            fs::create_dir_all(folder).during("create the cgroup", folder)?;
         }
         if let Some(root) = &self.layout.v2 {
             self.v2 = Some(root.join(&self.relative));

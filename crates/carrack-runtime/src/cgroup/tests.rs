@@ -85,6 +85,23 @@ fn on_a_hybrid_host_only_needed_hierarchies_and_the_v2_tree_are_used() {
 }
 
 #[test]
+fn everywhere_is_each_hierarchy_with_controllers() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["memory", "cpu,cpuacct", "pids", "systemd", "name=own"] {
+        file(&root, &format!("{name}/cgroup.procs"), "");
+    }
+    file(&root, "pids/a/pids.max", "");
+    let layout = Layout::detect(root.path()).unwrap();
+    let resources = serde_json::from_value(serde_json::json!({"pids": {"limit": 7}})).unwrap();
+    let cgroup = Cgroup::create_everywhere(&layout, Path::new("/a"), &resources).unwrap();
+    assert_eq!(content(&root, "pids/a/pids.max"), "7");
+    let is_there = |name: &str| root.path().join(name).join("a").is_dir();
+    assert!(["memory", "cpu,cpuacct", "pids"].iter().all(|name| is_there(name)));
+    assert!(!is_there("systemd") && !is_there("name=own"));
+    assert!(cgroup.unsupported().is_empty());
+}
+
+#[test]
 fn a_cpuset_inherits_what_it_does_not_get() {
     let root = tempfile::tempdir().unwrap();
     file(&root, "cpuset/cgroup.procs", "");

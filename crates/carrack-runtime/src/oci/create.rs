@@ -12,7 +12,7 @@ use carrack_sys::process::start_time_ticks;
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Layout};
 use crate::console_socket::send_console;
 use crate::hooks::{Kind, PlannedHooks};
 use crate::process::{Inherited, Stdio};
@@ -193,7 +193,7 @@ fn make_cgroup(path: &Path, spec: &Spec) -> Result<Cgroup> {
     if let Some(rules) = resources.devices_mut() {
         rules.extend(indispensable_devices());
     }
-    let cgroup = Cgroup::create(path, &resources)?;
+    let cgroup = Cgroup::create_everywhere(&Layout::host()?, path, &resources)?;
     match cgroup.unsupported().iter().find(|controller| **controller != "devices") {
         None => Ok(cgroup),
         Some(controller) => {

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod console;
+mod containerd;
 mod descriptors;
 mod exec;
 mod hooks;
