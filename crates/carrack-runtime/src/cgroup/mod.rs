@@ -19,7 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
-use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
+use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources, LinuxWeightDevice};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) use entrance::Entrances;
@@ -325,6 +325,18 @@ fn check_usage(folder: &Path, file: &str, limit: i64) -> Result<()> {
     }
 }
 
+/// An entry without a weight means nothing.
+fn check_weights(device: &LinuxWeightDevice) -> Result<()> {
+    match device.weight().is_some() || device.leaf_weight().is_some() {
+        true => Ok(()),
+        false => Err(Error::spec(format!(
+            "blockIO.weightDevice: expected weight or leafWeight for the device {}:{}, got neither",
+            device.major(),
+            device.minor()
+        ))),
+    }
+}
+
 /// `hugetlb.2MB.max`
 fn hugetlb_file(limit: &LinuxHugepageLimit, name: &str) -> Result<String> {
     let size = limit.page_size();
@@ -341,6 +353,11 @@ fn hugetlb_file(limit: &LinuxHugepageLimit, name: &str) -> Result<String> {
 fn rdma_line(device: &str, limit: &LinuxRdma) -> Result<String> {
     if device.is_empty() || device.contains(|letter: char| letter.is_whitespace()) {
         return Err(Error::spec(format!("rdma: expected the name of a device, got {device:?}")));
+    }
+    if limit.hca_handles().is_none() && limit.hca_objects().is_none() {
+        return Err(Error::spec(format!(
+            "rdma: expected hcaHandles or hcaObjects for {device}, got neither"
+        )));
     }
     let mut line = device.to_owned();
     for (key, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {
