@@ -37,9 +37,9 @@ case "${1:?build, demo, test, fuzz, bench or lint}" in
     demo) packages mmdebstrap=mmdebstrap curl=curl htpasswd=apache2-utils ;;
     test)
         packages podman=podman buildah=buildah skopeo=skopeo crun=crun runc=runc umoci=umoci \
-            docker-registry=docker-registry busybox=busybox-static mmdebstrap=mmdebstrap strace=strace \
-            htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl fsck.erofs=erofs-utils \
-            journalctl=systemd python3=python3
+            docker-registry=docker-registry containerd=containerd busybox=busybox-static \
+            mmdebstrap=mmdebstrap strace=strace htpasswd=apache2-utils ip=iproute2 nft=nftables curl=curl \
+            fsck.erofs=erofs-utils journalctl=systemd python3=python3
         tool cargo-nextest
         ;;
     bench)

@@ -62,8 +62,8 @@ pub use record::{
     Bind, CgroupManager, CgroupMode, ContainerNetwork, ContainerRecord, Contexts, DeviceMapping, DeviceRate,
     DeviceRequest, DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, ImageVolumes, IpcMode,
     LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
-    MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Program, Protocol,
-    Relabel, Resources, RestartPolicy, RootFolder, SecretPlace, SecretUse, SecuritySettings, TmpfsMount,
+    MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OtherRuntime, OwnerMap, PortBinding, Program,
+    Protocol, Relabel, Resources, RestartPolicy, SecretPlace, SecretUse, SecuritySettings, TmpfsMount,
     Ulimit, UnhealthyAction, UserMode,
 };
 pub use scan::Scan;

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
-use crate::{Error, ProcessId, Result};
+use crate::{Error, OtherRuntime, ProcessId, Result};
 
 /// The exit code of a container that nobody saw exit.
 const LOST_EXIT_CODE: i32 = 255;
@@ -143,6 +143,15 @@ pub enum Effect {
         id: String,
         /// The folder of the `config.json` that says which they are.
         bundle: PathBuf,
+    },
+    /// What another OCI runtime knows of it.
+    Runtime {
+        /// The runtime.
+        runtime: OtherRuntime,
+        /// The container's id there.
+        id: String,
+        /// The folder of its state.
+        state: PathBuf,
     },
     /// Its active snapshot.
     Snapshot {

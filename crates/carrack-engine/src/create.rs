@@ -16,7 +16,7 @@ use crate::error::OperationContext;
 use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::restart::refuse_with_removal;
-use crate::{Engine, Error, Result, limits, selinux, spec};
+use crate::{Engine, Error, Result, limits, other_runtime, selinux, spec};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,8 @@ pub struct ContainerRequest {
     pub health: HealthRequest,
     /// Where its output goes; `None` is as the settings say.
     pub log_driver: Option<LogDriver>,
+    /// The OCI runtime that starts it, by a name or a path; `None` is as the settings say.
+    pub runtime: Option<String>,
     /// What the host grants, limits and shares.
     pub host: HostSettings,
 }
@@ -122,6 +124,7 @@ impl Engine {
         lifecycle.health = merged_check(&request.health, config.healthcheck.as_ref())?;
         lifecycle.log.driver = request.log_driver.unwrap_or(self.environment.settings.containers.log_driver);
         self.settle_secrets(&mut record.host.secrets)?;
+        record.host.runtime = self.choose_runtime(request.runtime.as_deref())?;
         self.check_request(&record)?;
         // The snapshot comes first: one without a container is garbage, a container without a snapshot is broken.
         match &base {
@@ -181,6 +184,7 @@ impl Engine {
         limits::check(&host.resources)?;
         selinux::check(&host.security)?;
         spec::landlock(&host.security)?;
+        other_runtime::check(record)?;
         self.check_network(&host.network)?;
         let program = &record.program;
         [&program.hostname, &program.domainname].into_iter().try_for_each(|name| check_host_name(name))?;

@@ -8,9 +8,11 @@ use carrack_container::{Container, ContainerId, ContainerRecord, ProcessId, Prog
 use carrack_runtime::{Exec, Inherited};
 use carrack_sys::atomic;
 use carrack_sys::rooted::Root;
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OperationContext;
+use crate::other_runtime::Calls;
 use crate::sandbox::{RunningSandbox, close_passed};
 use crate::stage::{Task, report_failure};
 use crate::start::{Session, wait_started};
@@ -99,30 +101,42 @@ impl Engine {
         let Container { record, state } = self.containers.get(&task.container)?;
         let init = state.init.as_ref().map(ProcessId::open).transpose()?.flatten();
         let target = init.ok_or_else(|| Error::refused("it is not running", ""))?;
-        let spec = atomic::read(&self.spec_path(&record.id))?.unwrap_or_default();
-        let spec = serde_json::from_slice(&spec).map_err(|error| Error::Stage(error.to_string()))?;
         let cgroup = limits::open_cgroup(record.id.as_str(), &record.host.resources)?;
-        let root = Root::open(format!("/proc/{}/root", state.init.map_or(0, |init| init.pid)).as_ref())?;
+        let pid = state.init.map_or(0, |init| init.pid);
+        let root = Root::open(format!("/proc/{pid}/root").as_ref())?;
         let user = sandbox::user(root.as_fd(), &task.program, &record.host)?;
         let hostname = self.hostname(record.id.as_str(), &record.program, &record.host)?;
         let mut host = record.host.clone();
         host.security.privileged |= task.privileged;
         let process = spec::exec_process(&task.program, &host, &user, &hostname)?;
         let (streams, stdio) = sandbox::make_streams(&task.program)?;
-        let exec = Exec {
-            target: target.as_fd(),
-            spec: &spec,
-            process: &process,
-            stdio,
-            cgroup: cgroup.as_ref(),
-            state: None,
-            inherited: Inherited { descriptors: descriptors.clone(), ..Inherited::default() },
-            landlock: spec::landlock(&record.host.security)?,
+        let folder = self.containers.run_folder(&record.id);
+        let mut running = match &record.host.runtime {
+            None => carrack_runtime::exec(Exec {
+                target: target.as_fd(),
+                spec: &self.spec_of(&record.id)?,
+                process: &process,
+                stdio,
+                cgroup: cgroup.as_ref(),
+                state: &sandbox::state(record.id.as_str(), &record.host, &folder, Some(pid)),
+                inherited: Inherited { descriptors: descriptors.clone(), ..Inherited::default() },
+                landlock: spec::landlock(&record.host.security)?,
+            })?,
+            Some(runtime) => {
+                other_runtime::refuse_descriptors(runtime, &descriptors)?;
+                let calls = Calls::new(runtime, record.id.as_str(), &folder);
+                calls.exec(&process, stdio, cgroup.as_ref())?
+            }
         };
-        let mut running = carrack_runtime::exec(exec)?;
         close_passed(&descriptors);
         let stdio = streams.of(&mut running)?;
         Ok(RunningSandbox { running, stdio })
+    }
+
+    /// What a running container was made from.
+    fn spec_of(&self, id: &ContainerId) -> Result<Spec> {
+        let bytes = atomic::read(&self.spec_path(id))?.unwrap_or_default();
+        serde_json::from_slice(&bytes).map_err(|error| Error::Stage(error.to_string()))
     }
 
     /// Docker's form: what is executed is part of the action.

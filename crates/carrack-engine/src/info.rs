@@ -6,7 +6,7 @@ use carrack_container::Status;
 use carrack_sys::atomic;
 use serde_json::{Value, json};
 
-use crate::{Engine, Result};
+use crate::{Engine, Result, Settings};
 
 impl Engine {
     /// `docker info` of this host, with podman's `host` and `store` beside it.
@@ -22,6 +22,7 @@ impl Engine {
         let uname = rustix::system::uname();
         let text = |field: &std::ffi::CStr| field.to_string_lossy().into_owned();
         let (kernel, name, machine) = (text(uname.release()), text(uname.nodename()), text(uname.machine()));
+        let settings = &self.environment.settings;
         let cgroup_version = cgroup_version();
         let security = security_options();
         let driver = self.driver.driver.name();
@@ -48,7 +49,8 @@ impl Engine {
             "Name": name,
             "DockerRootDir": paths.root.display().to_string(),
             "RunRoot": paths.runroot.display().to_string(),
-            "DefaultRuntime": "carrack",
+            "DefaultRuntime": settings.containers.runtime,
+            "Runtimes": runtimes(settings),
             "SecurityOptions": security,
             "ServerVersion": env!("CARGO_PKG_VERSION"),
             "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "none"], "Log": ["json-file"]},
@@ -76,6 +78,16 @@ impl Engine {
             "version": {"Version": env!("CARGO_PKG_VERSION")},
         }))
     }
+}
+
+/// carrack itself, and those that the settings name.
+fn runtimes(settings: &Settings) -> Value {
+    let own = ("carrack".to_owned(), json!({"path": "carrack"}));
+    let named = settings
+        .runtimes
+        .iter()
+        .map(|(name, runtime)| (name.clone(), json!({"path": runtime.path, "runtimeArgs": runtime.args})));
+    Value::Object(named.chain([own]).collect())
 }
 
 /// 2 where there is the unified hierarchy only.

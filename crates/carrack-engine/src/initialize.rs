@@ -10,7 +10,7 @@ use crate::error::OperationContext;
 use crate::stage::{Stage, Task, report_failure};
 use crate::start::wait_started;
 use crate::supervise::{Prepared, REPORT_LIMIT};
-use crate::{Engine, Error, Result, signal};
+use crate::{Engine, Error, Result, sandbox, signal};
 
 impl Engine {
     /// Sets the container up that `text` names, so that its start only has to execute its program.
@@ -24,6 +24,9 @@ impl Engine {
         let container = self.containers.get(id)?;
         if container.state.status.is_active() {
             return Err(Error::refused(format!("it is {} already", container.state.status), ""));
+        }
+        if container.record.host.runtime.is_some() {
+            return Err(sandbox::not_ours());
         }
         if container.record.host.lifecycle.log.driver == LogDriver::Passthrough {
             let hint = format!("start it: carrack start {}", container.record.name);
@@ -43,7 +46,7 @@ impl Engine {
         self.container_event(&prepared.record, "init", &[]);
         peer.send(&Event::Started, REPORT_LIMIT);
         drop(peer);
-        match prepared.listener.await_start(prepared.sandbox.init().pidfd())? {
+        match prepared.listener.await_start(prepared.sandbox.init()?.pidfd())? {
             Some(starter) => self.start_held(id, prepared, starter),
             None => self.end_held(prepared),
         }
@@ -52,7 +55,7 @@ impl Engine {
     fn prepare_held(&self, record: Box<ContainerRecord>) -> Result<Prepared> {
         let mut prepared = self.prepare_container(record, &None, Vec::new(), true)?;
         prepared.sandbox.wait_ready()?;
-        let init = ProcessId::of(prepared.sandbox.init().pid())?;
+        let init = ProcessId::of(prepared.sandbox.init()?.pid())?;
         self.containers.update(&prepared.record.id, |state| state.initialize(init))?;
         Ok(prepared)
     }

@@ -51,6 +51,7 @@ mod namespaces;
 mod network;
 mod origin;
 mod other_drivers;
+mod other_runtime;
 mod pause;
 mod ports;
 mod processes;
@@ -104,9 +105,9 @@ pub use carrack_container::{
     Bind, CgroupManager, CgroupMode, Container, ContainerId, ContainerNetwork, DeviceMapping, DeviceRate,
     DeviceRequest, DeviceSettings, DeviceWeight, HostSettings, IdRange, ImageVolumes, IpcMode,
     LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
-    MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OwnerMap, PortBinding, Relabel, Resources,
-    RestartPolicy, RootFolder, SecretPlace, SecretUse, SecuritySettings, Status, TmpfsMount, Ulimit,
-    UnhealthyAction, UserMode, Volume,
+    MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OtherRuntime, OwnerMap, PortBinding, Relabel,
+    Resources, RestartPolicy, RootFolder, SecretPlace, SecretUse, SecuritySettings, Status, TmpfsMount,
+    Ulimit, UnhealthyAction, UserMode, Volume,
 };
 pub use carrack_distribution::RegistryFiles;
 pub use carrack_image::transport::{Location, Output};
@@ -152,8 +153,8 @@ pub use registries::RegistryAccess;
 pub use repair::Repaired;
 pub use save::{SaveFormat, SaveRequest, SaveTarget};
 pub use settings::{
-    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings, Settings,
-    StorageSettings,
+    BuildSettings, ContainerSettings, ImageSettings, NetworkSettings, Paths, RegistrySettings,
+    RuntimeSettings, Settings, StorageSettings,
 };
 pub use signal::parse as parse_signal;
 pub use size::ByteSize;

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::check::container_of;
 use crate::container_filter::ContainerFilters;
 use crate::error::OperationContext;
+use crate::other_runtime::Calls;
 use crate::{Engine, Error, Result, limits, signal};
 
 /// How long a killed process may take to end.
@@ -198,6 +199,9 @@ impl Engine {
                 }
             }
             Effect::Hooks { id, bundle } => crate::hooks::clean_up(id, bundle),
+            Effect::Runtime { runtime, id, state } => {
+                Calls::new(runtime, id, state.parent().unwrap_or(state)).delete()
+            }
             Effect::Snapshot { key } => self.discard_snapshot(&SnapshotKey::new(key)?),
         }
     }

@@ -12,6 +12,7 @@ use carrack_container::monitor::{Monitor, Stdio as MonitorStdio};
 use carrack_container::{Bind, Effect, HostSettings, NamespaceMode, NetworkMode, Program};
 use carrack_network::{Attachment, Wish};
 use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::oci::{State, Status};
 use carrack_runtime::{Inherited, Init, Launch, Running, Stdio, User};
 use carrack_sys::IoContext;
 use carrack_sys::rooted::Root;
@@ -20,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::host_files::HostFiles;
 use crate::namespaces::Shared;
+use crate::other_runtime::{self, Calls};
 use crate::relabel::relabel_one;
 use crate::spec::{self, SpecInput};
 use crate::{Engine, Error, Result, hooks, limits, selinux, timezone};
@@ -50,11 +52,33 @@ pub(crate) struct SandboxPlan<'a> {
 
 /// A sandbox whose first process waits to become the program.
 pub(crate) struct Sandbox {
-    init: Init,
+    first: First,
     streams: Streams,
     cgroup: Option<Cgroup>,
     /// What it was made from; a further process in it needs the same.
     pub spec: Spec,
+}
+
+/// The first process, by who has made it.
+enum First {
+    Own(Init),
+    Other(other_runtime::Created),
+}
+
+impl First {
+    fn network_namespace(&self) -> Result<OwnedFd> {
+        match self {
+            Self::Own(init) => Ok(init.network_namespace()?),
+            Self::Other(created) => created.network_namespace(),
+        }
+    }
+
+    fn start(self) -> Result<Running> {
+        match self {
+            Self::Own(init) => Ok(init.start()?),
+            Self::Other(created) => created.start(),
+        }
+    }
 }
 
 /// The ends of standard streams that stay outside.
@@ -109,39 +133,53 @@ impl Engine {
         };
         let mut spec = spec::container_spec(&input)?;
         self.add_secret_variables(&plan.host.secrets, &mut spec)?;
-        let hooks = hooks::prepare(plan.id, plan.folder, &mut spec, announce)?;
+        // Another runtime finds them in the spec, and runs them.
+        let hooks = match &plan.host.runtime {
+            None => hooks::prepare(plan.id, plan.folder, &mut spec, announce)?,
+            Some(_) => None,
+        };
         let cgroup = make_cgroup(plan.id, plan.host, &spec, announce)?;
         let (streams, stdio) = match plan.passed {
             Some(passed) => (Streams::Passed, passed_stdio(passed, plan.program)?),
             None => make_streams(plan.program)?,
         };
-        let launch = Launch {
-            spec: &spec,
-            rootfs: plan.rootfs,
-            stdio,
-            cgroup: cgroup.as_ref(),
-            reaper: plan.host.init,
-            state: None,
-            inherited: Inherited { descriptors: plan.descriptors.clone(), ..Inherited::default() },
-            landlock: spec::landlock(&plan.host.security)?,
-            hooks,
-            tells_ready: plan.holds,
-            standby: None,
+        let mut first = match &plan.host.runtime {
+            None => First::Own(carrack_runtime::create(Launch {
+                spec: &spec,
+                rootfs: plan.rootfs,
+                stdio,
+                cgroup: cgroup.as_ref(),
+                reaper: plan.host.init,
+                state: &state(plan.id, plan.host, plan.folder, None),
+                inherited: Inherited { descriptors: plan.descriptors.clone(), ..Inherited::default() },
+                landlock: spec::landlock(&plan.host.security)?,
+                hooks,
+                tells_ready: plan.holds,
+                standby: None,
+            })?),
+            Some(runtime) => {
+                other_runtime::refuse_descriptors(runtime, &plan.descriptors)?;
+                let calls = Calls::new(runtime, plan.id, plan.folder);
+                announce(&calls.effect())?;
+                spec = other_runtime::adapted(spec, plan.id, plan.host, cgroup.as_ref());
+                First::Other(calls.create(&mut spec, plan.rootfs, stdio, cgroup.as_ref())?)
+            }
         };
-        let mut init = carrack_runtime::create(launch)?;
         close_passed(&plan.descriptors);
-        if let Some(attachment) = self.attach_network(plan.id, plan.host, &init, announce)? {
+        if let Some(attachment) = self.attach_network(plan.id, plan.host, &first, announce)? {
             HostFiles { address: Some(IpAddr::V4(attachment.address)), ..files }.write(plan.folder)?;
         }
-        init.run_hooks()?;
-        Ok(Sandbox { init, streams, cgroup, spec })
+        if let First::Own(init) = &mut first {
+            init.run_hooks()?;
+        }
+        Ok(Sandbox { first, streams, cgroup, spec })
     }
 
     fn attach_network(
         &self,
         id: &str,
         host: &HostSettings,
-        init: &Init,
+        first: &First,
         announce: Announce<'_>,
     ) -> Result<Option<Attachment>> {
         match host.network.mode {
@@ -151,7 +189,7 @@ impl Engine {
             }
         }
         announce(&Effect::Network { attachment: id.into() })?;
-        let netns = init.network_namespace()?;
+        let netns = first.network_namespace()?;
         let ports = crate::ports::to_published(&host.network.ports);
         let state = self.network_state();
         let wish = crate::network::wish(&host.network)?;
@@ -173,6 +211,12 @@ fn label_files(binds: &[Bind], host: &HostSettings) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The container as a seccomp agent is told of it: being created, or with the pid of its first process.
+pub(crate) fn state(id: &str, host: &HostSettings, folder: &Path, pid: Option<i32>) -> State {
+    let status = if pid.is_some() { Status::Running } else { Status::Creating };
+    State { pid, annotations: host.annotations.clone(), ..State::new(id, status, folder.to_owned()) }
 }
 
 /// Who a program runs as, with the groups that the host's settings add.
@@ -210,12 +254,18 @@ fn network_effect(attachment: &Attachment) -> Effect {
 impl Sandbox {
     /// Waits until all is set up: only its program is missing.
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
-        Ok(self.init.wait_ready()?)
+        match &mut self.first {
+            First::Own(init) => Ok(init.wait_ready()?),
+            First::Other(_) => Err(not_ours()),
+        }
     }
 
     /// The first process, which is to become the program.
-    pub(crate) fn init(&self) -> &Init {
-        &self.init
+    pub(crate) fn init(&self) -> Result<&Init> {
+        match &self.first {
+            First::Own(init) => Ok(init),
+            First::Other(_) => Err(not_ours()),
+        }
     }
 
     /// Its cgroup, where it has one of its own.
@@ -225,10 +275,18 @@ impl Sandbox {
 
     /// Lets the first process become the program; returns when it has, or why it could not.
     pub(crate) fn start(self) -> Result<(RunningSandbox, Option<Cgroup>)> {
-        let mut running = self.init.start()?;
+        let mut running = self.first.start()?;
         let stdio = self.streams.of(&mut running)?;
         Ok((RunningSandbox { running, stdio }, self.cgroup))
     }
+}
+
+/// The answer to who wants to initialize a container of another runtime.
+pub(crate) fn not_ours() -> Error {
+    Error::refused(
+        "another OCI runtime starts it, which cannot be stopped half-way",
+        "start it: carrack start",
+    )
 }
 
 impl RunningSandbox {

@@ -2,6 +2,7 @@
 //!
 //! docs/settings.md describes each key. An unknown key is an error: a misspelt setting must not be ignored.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use carrack_container::{CgroupManager, LogDriver};
@@ -23,6 +24,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// Defaults of containers.
     pub containers: ContainerSettings,
+    /// Other OCI runtimes, by name.
+    pub runtimes: BTreeMap<String, RuntimeSettings>,
     /// How images are built.
     pub build: BuildSettings,
     /// What is kept of images.
@@ -93,6 +96,8 @@ pub struct ContainerSettings {
     pub log_driver: LogDriver,
     /// Who makes the cgroups of containers.
     pub cgroup_manager: CgroupManager,
+    /// The OCI runtime that starts a container that does not say; `carrack` is its own.
+    pub runtime: String,
 }
 
 impl Default for ContainerSettings {
@@ -104,8 +109,20 @@ impl Default for ContainerSettings {
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             log_driver: LogDriver::JsonFile,
             cgroup_manager: CgroupManager::Cgroupfs,
+            runtime: "carrack".to_owned(),
         }
     }
+}
+
+/// `[runtimes.NAME]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeSettings {
+    /// The program.
+    pub path: PathBuf,
+    /// What stands before the command in all its calls.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 /// `[build]`
@@ -151,7 +168,11 @@ impl Settings {
         let invalid =
             |error: &dyn std::fmt::Display| Error::Settings { file: file.into(), reason: error.to_string() };
         let text = std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
-        toml::from_str(text).map_err(|error| invalid(&error))
+        let settings: Self = toml::from_str(text).map_err(|error| invalid(&error))?;
+        match settings.runtimes.contains_key("carrack") {
+            true => Err(invalid(&"runtimes.carrack: the name is carrack's own, give the runtime another")),
+            false => Ok(settings),
+        }
     }
 }
 
@@ -189,7 +210,12 @@ mod tests {
         let settings = Settings::load(&[folder.path().join("absent"), file.clone()]).unwrap();
         assert_eq!((settings.containers.pids_limit, settings.registries.parallel_layers), (7, 4));
         std::fs::write(&file, "[containers]\npid_limit = 7\n").unwrap();
-        let error = Settings::load(&[file]).unwrap_err().to_string();
+        let error = Settings::load(std::slice::from_ref(&file)).unwrap_err().to_string();
         assert!(error.contains("carrack.toml") && error.contains("pid_limit"), "{error}");
+        std::fs::write(&file, "[runtimes.carrack]\npath = \"/bin/true\"\n").unwrap();
+        let error = Settings::load(std::slice::from_ref(&file)).unwrap_err().to_string();
+        assert!(error.contains("carrack's own"), "{error}");
+        std::fs::write(&file, "[runtimes.other]\npath = \"/bin/true\"\nargs = [\"-q\"]\n").unwrap();
+        assert_eq!(Settings::load(&[file]).unwrap().runtimes["other"].args, ["-q"]);
     }
 }

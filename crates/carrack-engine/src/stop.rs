@@ -2,7 +2,7 @@
 //!
 //! Who asks for the end writes so into the state before anything else, so that a restart policy does not undo it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use carrack_container::{Container, ContainerId, ContainerState, Status, StopRequest};
@@ -10,6 +10,7 @@ use carrack_sys::IoContext;
 use carrack_sys::process::send_signal;
 
 use crate::error::OperationContext;
+use crate::other_runtime::Calls;
 use crate::{Engine, Error, Result, signal};
 
 /// Docker's default for `stop`.
@@ -88,11 +89,25 @@ impl Engine {
         let pidfd = init.map(|init| init.open()).transpose()?.flatten();
         match pidfd {
             Some(pidfd) => {
-                let name = &container.record.name;
-                send_signal(pidfd.as_fd(), signal).during("send a signal to", format!("container {name}"))?;
+                self.send(container, pidfd.as_fd(), signal)?;
                 self.unpause_to_end(container, signal)
             }
             None => Err(Error::refused(format!("container {} is not running", container.record.name), "")),
+        }
+    }
+
+    /// Another runtime may have put something between its process and the program, so it passes signals on. What kills
+    /// the one kills the other.
+    fn send(&self, container: &Container, init: BorrowedFd<'_>, signal: i32) -> Result<()> {
+        let record = &container.record;
+        match &record.host.runtime {
+            Some(runtime) if signal != signal::KILL => {
+                Calls::new(runtime, record.id.as_str(), &self.containers.run_folder(&record.id)).kill(signal)
+            }
+            _ => {
+                let what = || format!("container {}", record.name);
+                Ok(send_signal(init, signal).during("send a signal to", what())?)
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, Propagation, attach, clone_path, set_attributes};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
-use rustix::fs::{FileType, makedev};
+use rustix::fs::{FileType, Stat, fstat, makedev};
 
 use crate::rootfs::{Kind, Rootfs};
 use crate::{Error, Result};
@@ -28,6 +29,8 @@ const LINKS: [(&str, &str); 5] = [
 pub(crate) struct PlannedDevice {
     path: PathBuf,
     how: How,
+    /// Whether the spec names it; the others are of every container.
+    asked: bool,
 }
 
 #[derive(Debug)]
@@ -48,11 +51,11 @@ pub(crate) fn plan(spec: &Spec, as_mounts: bool) -> Result<Vec<PlannedDevice>> {
     for (name, major, minor) in DEFAULT {
         let number = makedev(major, minor);
         let how = How::Node { kind: FileType::CharacterDevice, mode: 0o666, number, owner: (0, 0) };
-        devices.push(PlannedDevice { path: Path::new("/dev").join(name), how });
+        devices.push(PlannedDevice { path: Path::new("/dev").join(name), how, asked: false });
     }
     for device in spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten()) {
         devices.retain(|default| default.path != *device.path());
-        devices.push(PlannedDevice { path: device.path().clone(), how: node(device)? });
+        devices.push(PlannedDevice { path: device.path().clone(), how: node(device)?, asked: true });
     }
     if as_mounts {
         devices.iter_mut().try_for_each(PlannedDevice::open_on_host)?;
@@ -83,10 +86,21 @@ impl PlannedDevice {
         Ok(())
     }
 
-    /// Child. What a mount of the spec put there already is kept.
+    /// Child. What a mount of the spec or an earlier start put there already is kept, if it is that device.
     fn place(&self, rootfs: &Rootfs) -> Result<()> {
-        if rootfs.find(&self.path, crate::rootfs::Links::Refuse)?.is_some() {
-            return Ok(());
+        if let Some(found) = rootfs.find(&self.path, crate::rootfs::Links::Refuse)? {
+            let found = fstat(&found).during("examine the device", &self.path)?;
+            match self.how {
+                _ if !self.asked || self.is(&found)? => return Ok(()),
+                // What a mount of this device leaves.
+                How::Mount(_) if FileType::from_raw_mode(found.st_mode).is_file() && found.st_size == 0 => {}
+                _ => {
+                    return Err(Error::spec(format!(
+                        "the device {} cannot be made: another file is there",
+                        self.path.display()
+                    )));
+                }
+            }
         }
         match &self.how {
             How::Mount(mount) => {
@@ -105,6 +119,21 @@ impl PlannedDevice {
                 Ok(())
             }
         }
+    }
+}
+
+impl PlannedDevice {
+    /// Whether a file is this device: of its kind, and of its numbers where the kind has some.
+    fn is(&self, found: &Stat) -> Result<bool> {
+        let (kind, number) = match &self.how {
+            How::Node { kind, number, .. } => (*kind, *number),
+            How::Mount(mount) => {
+                let own = fstat(mount).during("examine the device", &self.path)?;
+                (FileType::from_raw_mode(own.st_mode), own.st_rdev)
+            }
+        };
+        let is_fifo = kind == FileType::Fifo;
+        Ok(FileType::from_raw_mode(found.st_mode) == kind && (is_fifo || found.st_rdev == number))
     }
 }
 

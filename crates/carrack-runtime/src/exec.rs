@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use carrack_sys::IoContext;
 use carrack_sys::process::{Cloned, clone_process, join_namespaces, namespace};
-use oci_spec::runtime::{Process, Spec, State};
+use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
@@ -12,6 +12,7 @@ use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Signal};
 use crate::console::Console;
 use crate::launch::{self, Init, Running};
+use crate::oci::State;
 use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rootfs::Rootfs;
 use crate::scheduling::Affinity;
@@ -32,7 +33,7 @@ pub struct Exec<'a> {
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
     /// What a seccomp agent is told of the container.
-    pub state: Option<&'a State>,
+    pub state: &'a State,
     /// What it keeps of the caller.
     pub inherited: Inherited,
     /// What of the container's files it may reach; `None` is all.

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use carrack_sys::IoContext;
 use carrack_sys::mount::{Attributes, Propagation, set_attributes};
 use carrack_sys::process::{Cloned, namespace, send_signal, wait_pidfd};
-use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Root, Spec, State};
-use rustix::process::{Pid, WaitIdStatus};
+use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Root, Spec};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 
 use crate::cgroup::{Cgroup, Entrances};
 use crate::channel::{Channel, Report, Signal};
@@ -18,6 +18,7 @@ use crate::hooks::LaunchHooks;
 use crate::init::{self, Plan};
 use crate::masks::Masks;
 use crate::namespaces::Namespaces;
+use crate::oci::State;
 use crate::owners::Mappings;
 use crate::process::{Inherited, PlannedProcess, Stdio};
 use crate::rlimits::ClampedRlimit;
@@ -41,7 +42,7 @@ pub struct Launch<'a> {
     /// Whether a small reaper is process 1 and the program its child (`--init`).
     pub reaper: bool,
     /// What a seccomp agent is told of the container.
-    pub state: Option<&'a State>,
+    pub state: &'a State,
     /// What the first process keeps of the caller.
     pub inherited: Inherited,
     /// What of the container's files its processes may reach; `None` is all.
@@ -359,6 +360,18 @@ impl ExitStatus {
 }
 
 impl Running {
+    /// A process that another runtime has made and, by its end, left to this process: the caller has been its next
+    /// subreaper.
+    pub fn adopt(pid: i32, console: Option<OwnedFd>) -> Result<Self> {
+        let what = || format!("process {pid} of the other runtime");
+        let no_child = || Error::Setup { message: format!("expected {} to be a child", what()) };
+        let pid = Pid::from_raw(pid).ok_or_else(no_child)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).during("open", what())?;
+        let seen = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(pidfd.as_fd()), seen).map_err(|_| no_child())?;
+        Ok(Self { child: Child { pid, pidfd, wanted: true }, console, _namespaces: Vec::new() })
+    }
+
     /// The process id on the host.
     pub fn pid(&self) -> i32 {
         self.child.pid.as_raw_pid()

@@ -19,6 +19,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod channel;
 mod console;
+mod console_socket;
 mod copy_up;
 mod devices;
 mod error;
@@ -47,6 +48,7 @@ mod standby;
 mod sysctl;
 mod user;
 
+pub use console_socket::ConsoleSocket;
 pub use error::{Error, Result};
 pub use exec::{Exec, exec};
 pub use landlock::Landlock;

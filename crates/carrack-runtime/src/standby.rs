@@ -38,7 +38,7 @@ impl Standby {
 /// Makes the socket in the container's `folder`.
 pub fn listener(folder: &Path) -> Result<OwnedFd> {
     let socket = new_socket()?;
-    let (_open, address) = address(folder)?;
+    let (_open, address) = address(folder, SOCKET)?;
     bind(&socket, &address).during("make the socket", folder.join(SOCKET))?;
     listen(&socket, 4).during("listen on", folder.join(SOCKET))?;
     Ok(socket)
@@ -53,7 +53,7 @@ pub fn start_standing(
     take_listener: impl FnMut(i32) -> Result<()>,
 ) -> Result<()> {
     let socket = new_socket()?;
-    let (_open, address) = address(folder)?;
+    let (_open, address) = address(folder, SOCKET)?;
     connect(&socket, &address).during("connect to", folder.join(SOCKET))?;
     let channel = Channel::connected(socket);
     channel.signal(Signal::Start)?;
@@ -67,10 +67,10 @@ fn new_socket() -> Result<OwnedFd> {
 }
 
 /// The name of a socket may be 107 bytes long, that of its folder more: it is named by a descriptor.
-fn address(folder: &Path) -> Result<(OwnedFd, SocketAddrUnix)> {
+pub(crate) fn address(folder: &Path, name: &str) -> Result<(OwnedFd, SocketAddrUnix)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
     let open = open(folder, flags, Mode::empty()).during("open", folder)?;
-    let path = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());
-    let address = SocketAddrUnix::new(&path).during("name", folder.join(SOCKET))?;
+    let path = format!("/proc/self/fd/{}/{name}", open.as_raw_fd());
+    let address = SocketAddrUnix::new(&path).during("name", folder.join(name))?;
     Ok((open, address))
 }

@@ -18,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod resources;
+mod runtime;
 mod secrets;
 mod security;
 
@@ -30,6 +31,7 @@ pub use mounts::{
 pub use namespaces::{IdRange, IpcMode, NamespaceMode, NamespaceSettings, UserMode};
 pub use network::{ContainerNetwork, NetworkMode, PortBinding, Protocol};
 pub use resources::{CgroupManager, CgroupMode, DeviceRate, DeviceWeight, Resources, Ulimit};
+pub use runtime::OtherRuntime;
 pub use secrets::{SecretPlace, SecretUse};
 pub use security::{Contexts, SecuritySettings};
 
@@ -188,4 +190,7 @@ pub struct HostSettings {
     /// Whether it is removed when it exits.
     #[serde(skip_serializing_if = "is_default")]
     pub auto_remove: bool,
+    /// Who starts it; `None` is carrack itself.
+    #[serde(skip_serializing_if = "is_default")]
+    pub runtime: Option<OtherRuntime>,
 }

@@ -28,6 +28,7 @@ pub fn host_json(host: &HostSettings, settings: &ContainerSettings) -> Value {
             "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
             "Annotations": host.annotations,
             "Sysctls": host.sysctls,
+            "Runtime": host.runtime.as_ref().map_or("carrack", |runtime| &runtime.name),
         }),
     ];
     let fields = sections.into_iter().filter_map(|section| match section {

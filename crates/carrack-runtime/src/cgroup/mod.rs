@@ -21,7 +21,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
-use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
+use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources, LinuxWeightDevice};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,19 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// [`Self::create_in`] in every hierarchy that has controllers, needed or not: whoever drives an OCI runtime reads
+    /// there what a container uses, and would take the numbers of the hierarchy's root for it.
+    pub fn create_everywhere(layout: &Layout, path: &Path, resources: &LinuxResources) -> Result<Self> {
+        // A hierarchy with a name in place of controllers is its owner's.
+        let has_controllers =
+            |one: &&Hierarchy| one.controllers != "systemd" && !one.controllers.contains('=');
+        let relative = relative(path)?.to_owned();
+        let all = layout.v1.iter().filter(has_controllers).map(|one| one.below(&relative)).collect();
+        let mut cgroup = Self { v1: all, ..Self::empty(layout.clone(), relative) };
+        cgroup.fill(resources)?;
+        Ok(cgroup)
+    }
+
     /// Makes folders and limits; when that fails, nothing is left.
     fn fill(&mut self, resources: &LinuxResources) -> Result<()> {
         self.make_folders(resources).and_then(|()| self.apply(resources)).inspect_err(|_| {
@@ -157,9 +170,10 @@ impl Cgroup {
         if self.scope.is_some() {
             v1.extend(self.layout.v1_of(NAMED).map(|hierarchy| hierarchy.below(&self.relative)));
         }
-        for hierarchy in v1 {
-            fs::create_dir_all(&hierarchy.folder).during("create the cgroup", &hierarchy.folder)?;
-            self.v1.push(hierarchy);
+        v1.retain(|hierarchy| !self.v1.contains(hierarchy));
+        self.v1.extend(v1);
+        for Hierarchy { folder, .. } in &self.v1 {
+            fs::create_dir_all(folder).during("create the cgroup", folder)?;
         }
         if let Some(root) = &self.layout.v2 {
             self.v2 = Some(root.join(&self.relative));
@@ -410,6 +424,18 @@ fn check_usage(folder: &Path, file: &str, limit: i64) -> Result<()> {
     }
 }
 
+/// An entry without a weight means nothing.
+fn check_weights(device: &LinuxWeightDevice) -> Result<()> {
+    match device.weight().is_some() || device.leaf_weight().is_some() {
+        true => Ok(()),
+        false => Err(Error::spec(format!(
+            "blockIO.weightDevice: expected weight or leafWeight for the device {}:{}, got neither",
+            device.major(),
+            device.minor()
+        ))),
+    }
+}
+
 /// `hugetlb.2MB.max`
 fn hugetlb_file(limit: &LinuxHugepageLimit, name: &str) -> Result<String> {
     let size = limit.page_size();
@@ -426,6 +452,11 @@ fn hugetlb_file(limit: &LinuxHugepageLimit, name: &str) -> Result<String> {
 fn rdma_line(device: &str, limit: &LinuxRdma) -> Result<String> {
     if device.is_empty() || device.contains(|letter: char| letter.is_whitespace()) {
         return Err(Error::spec(format!("rdma: expected the name of a device, got {device:?}")));
+    }
+    if limit.hca_handles().is_none() && limit.hca_objects().is_none() {
+        return Err(Error::spec(format!(
+            "rdma: expected hcaHandles or hcaObjects for {device}, got neither"
+        )));
     }
     let mut line = device.to_owned();
     for (key, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {

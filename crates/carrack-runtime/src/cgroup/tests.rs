@@ -85,6 +85,23 @@ fn on_a_hybrid_host_only_needed_hierarchies_and_the_v2_tree_are_used() {
 }
 
 #[test]
+fn everywhere_is_each_hierarchy_with_controllers() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["memory", "cpu,cpuacct", "pids", "systemd", "name=own"] {
+        file(&root, &format!("{name}/cgroup.procs"), "");
+    }
+    file(&root, "pids/a/pids.max", "");
+    let layout = Layout::detect(root.path()).unwrap();
+    let resources = serde_json::from_value(serde_json::json!({"pids": {"limit": 7}})).unwrap();
+    let cgroup = Cgroup::create_everywhere(&layout, Path::new("/a"), &resources).unwrap();
+    assert_eq!(content(&root, "pids/a/pids.max"), "7");
+    let is_there = |name: &str| root.path().join(name).join("a").is_dir();
+    assert!(["memory", "cpu,cpuacct", "pids"].iter().all(|name| is_there(name)));
+    assert!(!is_there("systemd") && !is_there("name=own"));
+    assert!(cgroup.unsupported().is_empty());
+}
+
+#[test]
 fn a_cpuset_inherits_what_it_does_not_get() {
     let root = tempfile::tempdir().unwrap();
     file(&root, "cpuset/cgroup.procs", "");
@@ -156,24 +173,34 @@ fn v1_limits_of_every_controller() {
             ("memory.swappiness", ""),
             ("memory.oom_control", ""),
             ("memory.soft_limit_in_bytes", ""),
+            ("memory.kmem.tcp.limit_in_bytes", ""),
+            ("memory.use_hierarchy", ""),
+            ("blkio.leaf_weight", ""),
             ("cpu.cfs_burst_us", ""),
+            ("cpu.idle", ""),
         ],
     );
     let all = "blkio,hugetlb,net_cls,net_prio,rdma,memory,cpu";
     fs::rename(root.path().join("all"), root.path().join(all)).unwrap();
     let json = serde_json::json!({
         "blockIO": {
-            "weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 300}],
+            "weight": 500, "leafWeight": 40, "weightDevice": [{"major": 8, "minor": 0, "weight": 300}],
             "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 12}],
         },
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
         "network": {"classID": 1_048_577, "priorities": [{"name": "eth0", "priority": 5}]},
         "rdma": {"mlx5_0": {"hcaHandles": 2, "hcaObjects": 20}},
-        "memory": {"swappiness": 10, "disableOOMKiller": true, "reservation": 4096},
-        "cpu": {"burst": 100},
+        "memory": {
+            "swappiness": 10, "disableOOMKiller": true, "reservation": 4096, "kernelTCP": 8192, "useHierarchy": true,
+        },
+        "cpu": {"burst": 100, "idle": 1},
     });
     create(&root, |resources| *resources = serde_json::from_value(json).unwrap()).unwrap();
     for (name, expected) in [
+        ("blkio.leaf_weight", "40"),
+        ("memory.kmem.tcp.limit_in_bytes", "8192"),
+        ("memory.use_hierarchy", "1"),
+        ("cpu.idle", "1"),
         ("blkio.bfq.weight", "500"),
         ("blkio.bfq.weight_device", "8:0 300"),
         ("blkio.throttle.write_iops_device", "8:0 12"),
@@ -203,6 +230,7 @@ fn v2_limits_of_every_controller() {
         ("memory.high", ""),
         ("cpu.max", "25000 50000\n"),
         ("cpu.max.burst", ""),
+        ("cpu.idle", ""),
     ] {
         file(&root, &format!("one/{name}"), text);
     }
@@ -213,7 +241,7 @@ fn v2_limits_of_every_controller() {
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
         "rdma": {"mlx5_0": {"hcaHandles": 2}},
         "memory": {"reservation": 500, "swap": 1700},
-        "cpu": {"quota": 30_000, "burst": 100},
+        "cpu": {"quota": 30_000, "burst": 100, "idle": 1},
         "unified": {"memory.high": "900"},
     });
     create(&root, |resources| *resources = serde_json::from_value(json).unwrap()).unwrap();
@@ -226,6 +254,7 @@ fn v2_limits_of_every_controller() {
         ("memory.swap.max", "700"),
         ("memory.high", "900"),
         ("cpu.max.burst", "100"),
+        ("cpu.idle", "1"),
     ] {
         assert_eq!(content(&root, &format!("one/{name}")), expected, "{name}");
     }
@@ -242,8 +271,13 @@ fn what_a_version_of_cgroups_cannot_hold_is_refused() {
         serde_json::json!({"memory": {"swappiness": 10}}),
         serde_json::json!({"memory": {"disableOOMKiller": true}}),
         serde_json::json!({"memory": {"limit": 2000, "swap": 1000}}),
+        serde_json::json!({"memory": {"kernelTCP": 4096}}),
         serde_json::json!({"cpu": {"realtimeRuntime": 10}}),
+        serde_json::json!({"cpu": {"realtimePeriod": 10}}),
         serde_json::json!({"blockIO": {"leafWeight": 10}}),
+        serde_json::json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 10}]}}),
+        serde_json::json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}),
+        serde_json::json!({"rdma": {"mlx5_0": {}}}),
         serde_json::json!({"hugepageLimits": [{"pageSize": "../2MB", "limit": 1}]}),
         serde_json::json!({"rdma": {"a b": {"hcaHandles": 1}}}),
         serde_json::json!({"unified": {"cgroup.procs": "1"}}),

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
 };
 
 use super::v2::maximum;
-use super::{Hierarchy, devices, hugetlb_file, number, rdma_line, read, write};
+use super::{Hierarchy, check_weights, devices, hugetlb_file, number, rdma_line, read, write};
 use crate::{Error, Result};
 
 /// Writes those of `resources` that `hierarchy` has the controllers of.
@@ -171,6 +171,7 @@ fn apply_block_io(folder: &Path, block_io: &LinuxBlockIo) -> Result<()> {
         write(folder, "blkio.leaf_weight", &weight.to_string())?;
     }
     for device in block_io.weight_device().iter().flatten() {
+        check_weights(device)?;
         let numbers = format!("{}:{}", device.major(), device.minor());
         if let Some(weight) = device.weight() {
             let file = self::weight_file(folder, "weight_device").ok_or_else(no_weights)?;

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources, LinuxThrottleDevice,
 };
 
-use super::{devices, hugetlb_file, number, rdma_line, read, write};
+use super::{check_weights, devices, hugetlb_file, number, rdma_line, read, write};
 use crate::{Error, Result};
 
 /// Makes the folder `relative` below `root` and gives it `controllers`: each folder above must pass them down.
@@ -101,6 +101,9 @@ fn apply_memory(folder: &Path, memory: &LinuxMemory) -> Result<()> {
     if memory.disable_oom_killer() == Some(true) {
         return Err(Error::spec("memory.disableOOMKiller: cgroup v2 cannot disable the OOM killer"));
     }
+    if memory.kernel_tcp().is_some_and(|bytes| bytes > 0) {
+        return Err(Error::spec("memory.kernelTCP: cgroup v2 has no limit of TCP buffers"));
+    }
     let swap = swap_alone(folder, limit, memory.swap())?;
     if let Some(limit) = limit {
         write(folder, "memory.max", &maximum(limit))?;
@@ -135,8 +138,12 @@ fn swap_alone(folder: &Path, limit: Option<i64>, sum: Option<i64>) -> Result<Opt
 }
 
 fn apply_cpu(folder: &Path, cpu: &LinuxCpu) -> Result<()> {
-    if cpu.realtime_runtime().is_some_and(|runtime| runtime != 0) {
-        return Err(Error::spec("cpu.realtimeRuntime: cgroup v2 has no real-time scheduling of a cgroup"));
+    let real_time = [
+        ("realtimeRuntime", cpu.realtime_runtime().is_some_and(|runtime| runtime != 0)),
+        ("realtimePeriod", cpu.realtime_period().is_some_and(|period| period != 0)),
+    ];
+    if let Some((name, _)) = real_time.iter().find(|(_, is_asked)| *is_asked) {
+        return Err(Error::spec(format!("cpu.{name}: cgroup v2 has no real-time scheduling of a cgroup")));
     }
     if let Some(shares) = cpu.shares().filter(|shares| *shares > 0) {
         write(folder, "cpu.weight", &weight(shares).to_string())?;
@@ -164,13 +171,15 @@ fn apply_io(folder: &Path, block_io: &LinuxBlockIo) -> Result<()> {
     let converted = |weight: u16| if has_bfq { u64::from(weight) } else { io_weight(weight) };
     let file = if has_bfq { "io.bfq.weight" } else { "io.weight" };
     let has_leaf = |weight: Option<u16>| weight.is_some_and(|weight| weight > 0);
-    if has_leaf(block_io.leaf_weight()) {
+    let of_devices = block_io.weight_device().iter().flatten();
+    if has_leaf(block_io.leaf_weight()) || of_devices.clone().any(|one| has_leaf(one.leaf_weight())) {
         return Err(Error::spec("blockIO.leafWeight: cgroup v2 has no leaf weights"));
     }
     if let Some(weight) = block_io.weight().filter(|weight| *weight > 0) {
         write(folder, file, &converted(weight).to_string())?;
     }
-    for device in block_io.weight_device().iter().flatten() {
+    for device in of_devices {
+        check_weights(device)?;
         if let Some(weight) = device.weight() {
             write(folder, file, &format!("{}:{} {}", device.major(), device.minor(), converted(weight)))?;
         }

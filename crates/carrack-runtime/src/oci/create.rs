@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,13 +10,10 @@ use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::process::start_time_ticks;
 use oci_spec::runtime::{Process, Spec};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, connect, sendmsg, socket_with,
-};
 
 use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
-use crate::cgroup::{Cgroup, Place, Scope};
+use crate::cgroup::{Cgroup, Layout, Place, Scope};
+use crate::console_socket::send_console;
 use crate::hooks::LaunchHooks;
 use crate::process::{Inherited, Stdio};
 use crate::spec::indispensable_devices;
@@ -120,7 +115,7 @@ impl Container {
             stdio: stdio(spec.process().as_ref())?,
             cgroup: Some(&cgroup),
             reaper: false,
-            state: None,
+            state: &self.record.state(Status::Creating),
             inherited: creation.inherited.clone(),
             landlock: None,
             hooks: Some(hooks),
@@ -216,7 +211,10 @@ fn make_cgroup(place: &Place, spec: &Spec) -> Result<Cgroup> {
     if let Some(rules) = resources.devices_mut() {
         rules.extend(indispensable_devices());
     }
-    let cgroup = Cgroup::create_at(place, &resources)?;
+    let cgroup = match place {
+        Place::Path(path) => Cgroup::create_everywhere(&Layout::host()?, path, &resources)?,
+        Place::Scope(_) => Cgroup::create_at(place, &resources)?,
+    };
     match cgroup.unsupported().iter().find(|controller| **controller != "devices") {
         None => Ok(cgroup),
         Some(controller) => {
@@ -265,22 +263,6 @@ pub(super) fn stdio(process: Option<&Process>) -> Result<Stdio> {
         stdout: own(rustix::stdio::stdout())?,
         stderr: own(rustix::stdio::stderr())?,
     })
-}
-
-/// Hands the master of a terminal to whoever listens on `path`, as runc does: one message with the descriptor, whose
-/// text is a name.
-pub(super) fn send_console(master: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-    let socket = socket.during("create", "a socket")?;
-    let address = SocketAddrUnix::new(path).during("name", path)?;
-    connect(&socket, &address).during("connect to the console socket", path)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master];
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let name = IoSlice::new(b"/dev/ptmx");
-    sendmsg(&socket, &[name], &mut control, SendFlags::NOSIGNAL).during("send the console to", path)?;
-    Ok(())
 }
 
 /// Callers wait for the file, so it comes whole.

@@ -8,8 +8,9 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::bundle::{read, read_spec};
-use super::create::{send_console, stdio, write_pid};
+use super::create::{stdio, write_pid};
 use super::{Container, Status};
+use crate::console_socket::send_console;
 use crate::process::Inherited;
 use crate::{Error, Exec, Result, Running};
 
@@ -62,7 +63,8 @@ impl Container {
         console_socket: Option<&Path>,
         pid_file: Option<&Path>,
     ) -> Result<Executed> {
-        match self.status()? {
+        let status = self.status()?;
+        match status {
             Status::Created | Status::Running => {}
             Status::Paused if command.ignore_paused => {}
             Status::Paused => return Err(self.wrong_status("exec in", "it is paused")),
@@ -84,7 +86,7 @@ impl Container {
             process: &process,
             stdio: stdio(Some(&process))?,
             cgroup: Some(&cgroup),
-            state: None,
+            state: &self.record.state(status),
             inherited: command.inherited.clone(),
             landlock: None,
         })?;

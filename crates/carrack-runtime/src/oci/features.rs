@@ -45,6 +45,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rnodev",
     "rnodiratime",
     "rnoexec",
+    "rnorelatime",
     "rnostrictatime",
     "rnosuid",
     "rnosymfollow",
@@ -111,4 +112,25 @@ pub fn features() -> Value {
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::Mount;
+
+    use super::MOUNT_OPTIONS;
+    use crate::mount_options::Options;
+
+    #[test]
+    fn every_option_is_recognized() {
+        for option in MOUNT_OPTIONS {
+            let kind = if *option == "tmpcopyup" { "tmpfs" } else { "bind" };
+            let mut mount = Mount::default();
+            mount.set_destination("/x".into()).set_typ(Some(kind.into()));
+            mount.set_options(Some(vec![(*option).to_owned()]));
+            let options = Options::parse(&mount).unwrap_or_else(|error| panic!("{option}: {error}"));
+            assert!(options.data.is_empty(), "{option} is given to the filesystem");
+        }
+        assert!(MOUNT_OPTIONS.is_sorted());
+    }
 }

@@ -64,6 +64,14 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl State {
+    /// Of a container that no [`Record`](super::Record) is kept of.
+    pub fn new(id: &str, status: Status, bundle: PathBuf) -> Self {
+        let oci_version = SPEC_VERSION.to_owned();
+        Self { oci_version, id: id.to_owned(), status, pid: None, bundle, annotations: BTreeMap::new() }
+    }
+}
+
 /// What is kept of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 
 use carrack_sys::atomic;
 use carrack_sys::process::send_signal;
-use oci_spec::runtime::State;
 use rustix::process::Pid;
 
 use super::bundle::read_spec;
@@ -28,7 +27,7 @@ impl Container {
         let spec = read_spec(&self.folder.join("config.json"))?;
         let socket = self.folder.join(SOCKET);
         let mut forgotten = Ok(());
-        let mut agent = Agent::connect(launch::seccomp(&spec), Some(&self.told_state()))?;
+        let mut agent = Agent::connect(launch::seccomp(&spec), &self.record.state(Status::Created))?;
         let started = start_standing(
             &self.folder,
             || forgotten = atomic::remove_file(&socket),
@@ -44,12 +43,6 @@ impl Container {
             let _ = send_signal(pidfd.as_fd(), rustix::process::Signal::KILL.as_raw());
         }
         run
-    }
-
-    /// In the form that a seccomp agent is told it.
-    fn told_state(&self) -> State {
-        let state = serde_json::to_value(self.record.state(Status::Created)).and_then(serde_json::from_value);
-        state.expect("both are the state of the specification")
     }
 
     fn hand_over(&self, agent: Option<&mut Agent>, listener: i32) -> Result<()> {

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use carrack_sys::IoContext;
-use oci_spec::runtime::{ContainerProcessState, LinuxSeccomp, SECCOMP_FD_NAME, State};
+use oci_spec::runtime::{ContainerProcessState, LinuxSeccomp, SECCOMP_FD_NAME};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, PidfdGetfdFlags, pidfd_getfd};
 
+use crate::oci::State;
 use crate::{Error, Result};
 
 /// A connection to the agent, and what it is told (config-linux.md, "The Container Process State").
@@ -22,8 +23,9 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Connects where the profile needs an agent.
-    pub fn connect(profile: Option<&LinuxSeccomp>, state: Option<&State>) -> Result<Option<Self>> {
+    /// Connects where the profile needs an agent, which is told the container's `state`: of one that is being created, the
+    /// pid is filled in when there is one.
+    pub fn connect(profile: Option<&LinuxSeccomp>, state: &State) -> Result<Option<Self>> {
         let Some(profile) = profile else { return Ok(None) };
         let path = profile.listener_path().as_ref();
         if path.is_none() && profile.listener_metadata().is_some() {
@@ -36,9 +38,8 @@ impl Agent {
             path.ok_or_else(|| Error::spec("the action SCMP_ACT_NOTIFY needs a listenerPath, got none"))?;
         let socket = UnixStream::connect(path).during("connect to the seccomp agent at", path)?;
         let mut message = ContainerProcessState::default();
-        let state = state.cloned().unwrap_or_default();
-        message.set_version(state.version().clone()).set_fds(vec![SECCOMP_FD_NAME.to_owned()]);
-        message.set_metadata(profile.listener_metadata().clone()).set_state(state);
+        message.set_version(state.oci_version.clone()).set_fds(vec![SECCOMP_FD_NAME.to_owned()]);
+        message.set_metadata(profile.listener_metadata().clone()).set_state(told(state));
         Ok(Some(Self { socket, message }))
     }
 
@@ -64,4 +65,10 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// The same in the type of the message.
+fn told(state: &State) -> oci_spec::runtime::State {
+    let state = serde_json::to_value(state).and_then(serde_json::from_value);
+    state.expect("both are the state of the specification")
 }

@@ -4,7 +4,7 @@
 //! system calls. io_uring is denied as in Docker since version 25.
 
 use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
+    Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
     LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
 };
 
@@ -26,7 +26,8 @@ pub fn default_profile(capabilities: &[Capability]) -> LinuxSeccomp {
         LinuxSeccompBuilder::default()
             .default_action(LinuxSeccompAction::ScmpActErrno)
             .default_errno_ret(rustix::io::Errno::PERM.raw_os_error().cast_unsigned())
-            .architectures(vec![Arch::ScmpArchNative])
+            // None is the native one; the word for it is known to libseccomp, not to the specification.
+            .architectures(Vec::new())
             .syscalls(rules)
             .build(),
     )

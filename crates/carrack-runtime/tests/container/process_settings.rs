@@ -119,6 +119,28 @@ fn devices_have_the_owner_and_mode_of_the_spec() {
 }
 
 #[test]
+fn a_device_takes_the_place_of_nothing_else() {
+    let device = |major: u32| {
+        let json = format!(r#"{{"path":"/etc/mine","type":"c","major":{major},"minor":3}}"#);
+        vec![serde_json::from_str(&json).unwrap()]
+    };
+    let mut container = Container::shell("echo started");
+    container.spec.linux_mut().as_mut().unwrap().set_devices(Some(device(1)));
+    assert_eq!(container.stdout(), "started");
+    assert_eq!(container.stdout(), "started", "it is there from before");
+    container.spec.linux_mut().as_mut().unwrap().set_devices(Some(device(2)));
+    assert!(stderr(&container.run()).contains("/etc/mine cannot be made: another file is there"));
+}
+
+#[test]
+fn a_resource_limit_is_given_once() {
+    let mut container = Container::new(&["true"]);
+    let limit = || serde_json::from_str(r#"{"type":"RLIMIT_NOFILE","soft":64,"hard":64}"#).unwrap();
+    container.process().set_rlimits(Some(vec![limit(), limit()]));
+    assert!(stderr(&container.run()).contains("expected each limit once"), "{}", stderr(&container.run()));
+}
+
+#[test]
 fn what_is_not_supported_is_refused() {
     let mut container = Container::new(&["true"]);
     let linux = container.spec.linux_mut().as_mut().unwrap();

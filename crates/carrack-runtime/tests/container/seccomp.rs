@@ -4,7 +4,9 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixListener;
 
-use oci_spec::runtime::{ContainerProcessState, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
+use oci_spec::runtime::{
+    ContainerProcessState, ContainerState, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall,
+};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::fixture::Container;
@@ -91,6 +93,12 @@ fn an_agent_gets_the_listener_and_the_state() {
         assert_eq!((fds, state.fds().as_slice()), (1, &["seccompFd".to_owned()][..]), "{}", stderr(&output));
         assert_eq!(state.metadata().as_deref(), Some("for the agent"));
         assert!(*state.pid() > 0);
+        let told = state.state();
+        assert_eq!(
+            (told.id().as_str(), told.status(), *told.pid()),
+            ("stage", &ContainerState::Creating, Some(*state.pid()))
+        );
+        assert_eq!((told.bundle().to_str(), told.version()), (Some("/bundle"), state.version()));
         let text = stdout(&output);
         assert!(text.contains("Function not implemented") && text.ends_with("after"), "{text}");
     }

@@ -19,6 +19,7 @@ use std::process::{Command, exit};
 use std::time::Instant;
 
 use carrack_runtime::cgroup::Cgroup;
+use carrack_runtime::oci::{State, Status};
 use carrack_runtime::{Exec, Inherited, Landlock, Launch, Running, Stdio, create, exec, executable};
 use oci_spec::runtime::{Process, Spec};
 
@@ -98,7 +99,7 @@ fn run(arguments: &[String]) -> Result<i32> {
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
         reaper: arguments.iter().any(|argument| argument == "--init"),
-        state: None,
+        state: &State::new("stage", Status::Creating, "/bundle".into()),
         inherited: Inherited::default(),
         landlock: landlock(arguments)?,
         hooks: None,
@@ -129,7 +130,10 @@ fn run_exec(arguments: &[String]) -> Result<i32> {
         process: &process,
         stdio: stdio(arguments)?,
         cgroup: cgroup.as_ref(),
-        state: None,
+        state: &State {
+            pid: Some(pid.as_raw_pid()),
+            ..State::new("stage", Status::Running, "/bundle".into())
+        },
         inherited: Inherited::default(),
         landlock: landlock(arguments)?,
     })?)
@@ -163,7 +167,7 @@ fn bench(arguments: &[String]) -> Result<i32> {
             stdio,
             cgroup: cgroup.as_ref(),
             reaper: false,
-            state: None,
+            state: &State::new("bench", Status::Creating, "/bundle".into()),
             inherited: Inherited::default(),
             landlock: None,
             hooks: None,

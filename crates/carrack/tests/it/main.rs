@@ -13,3 +13,4 @@ mod push;
 mod registries;
 mod registry;
 mod run_flags;
+mod spec_table;

@@ -135,6 +135,37 @@ fn what_cannot_be_done_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn unknown_properties_are_ignored_and_annotations_are_kept() {
+    let bundle = Bundle::new("echo ran");
+    bundle.edit(|config| {
+        config["newInSomeVersion"] = json!({"a": [1]});
+        config["linux"]["newInSomeVersion"] = json!(true);
+        config["process"]["newInSomeVersion"] = json!("x");
+        config["annotations"] = json!({"org.opencontainers.image.os": "linux", "com.example.unknown": ""});
+    });
+    bundle.create(&[]).success();
+    let kept = json!({"org.opencontainers.image.os": "linux", "com.example.unknown": ""});
+    assert_eq!(bundle.state()["annotations"], kept);
+    bundle.runtime(&["start", "ID"]).success();
+    bundle.until("stopped");
+    assert_eq!(bundle.output(), "ran\n");
+}
+
+#[test]
+fn a_limit_that_the_host_cannot_hold_and_a_missing_process_are_refused() {
+    let bundle = Bundle::new("true");
+    bundle.edit(|config| config["linux"]["resources"]["unified"] = json!({"nonsense.max": "1"}));
+    let error = bundle.create(&[]).code(1).stderr;
+    assert!(error.contains("nonsense.max") || error.contains("cgroup v2"), "{error}");
+    bundle.edit(|config| {
+        config["linux"]["resources"] = json!({});
+        config.as_object_mut().unwrap().remove("process");
+    });
+    assert!(bundle.create(&[]).code(1).stderr.contains("expected a process"));
+    assert!(bundle.is_gone());
+}
+
+#[test]
 fn the_root_is_read_only_where_the_spec_says_so_and_chroot_will_do_without_a_pivot() {
     let bundle = Bundle::new("touch /file && echo written");
     bundle.runtime(&["run", "ID"]).code(1);

@@ -2,12 +2,14 @@
 
 mod bundle;
 mod console;
+mod containerd;
 mod descriptors;
 mod exec;
 mod hooks;
 mod lifecycle;
 mod peers;
 mod resources;
+mod seccomp;
 
 use std::time::Duration;
 

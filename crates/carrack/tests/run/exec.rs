@@ -1,7 +1,12 @@
 //! `exec`: a further program in a container, by whom it runs, and what it finds.
 
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+
+use serde_json::{Value, json};
+
 use crate::kit::{IMAGE, store, with_input};
-use crate::{UNTIL_TERM, await_ready, detached, folder};
+use crate::{UNTIL_TERM, await_ready, detached, folder, inspect};
 
 #[test]
 fn every_flag_of_exec() {
@@ -120,4 +125,40 @@ fn input_reaches_the_command_only_when_asked() {
     let mut command = store.command();
     let (code, output, _) = with_input(command.args(["exec", "one", "cat"]), b"not read\n");
     assert_eq!((code, output.as_str()), (0, ""));
+}
+
+#[test]
+fn a_seccomp_agent_is_told_which_container_it_answers_for() {
+    let store = store();
+    let socket = store.path().join("agent");
+    let profile = store.path().join("profile.json");
+    let asked = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": socket,
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    std::fs::write(&profile, asked.to_string()).unwrap();
+    let agent = UnixListener::bind(&socket).unwrap();
+    // The listener is not taken, so who waits for an answer gets ENOSYS.
+    let told = move || -> Value {
+        let mut text = Vec::new();
+        agent.accept().unwrap().0.read_to_end(&mut text).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let listening = std::thread::spawn(move || [told(), told()]);
+    let option = format!("seccomp={}", profile.display());
+    let flags = ["--security-opt", &option, "--annotation", "port=Bergen", "--name", "one"];
+    let id = detached(&store, &flags, "mkdir /x || echo ready; sleep 1000");
+    await_ready(&store, "one");
+    store.carrack(["exec", "one", "sh", "-c", "mkdir /y || exit 3"]).code(3);
+    let [started, executed] = listening.join().unwrap();
+    let pid: i64 = inspect(&store, "one", "{{.State.Pid}}").parse().unwrap();
+    let state = |status: &str| {
+        let bundle = store.runroot().join("containers").join(&id);
+        let annotations = json!({"port": "Bergen"});
+        json!({"ociVersion": "1.2.0", "id": id, "status": status, "pid": pid, "bundle": bundle, "annotations": annotations})
+    };
+    assert_eq!((&started["state"], &started["pid"]), (&state("creating"), &json!(pid)));
+    assert_eq!(executed["state"], state("running"));
+    assert_ne!(executed["pid"], json!(pid));
 }

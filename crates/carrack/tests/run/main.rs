@@ -36,6 +36,7 @@ mod privileged;
 mod resources;
 mod restarts;
 mod rootfs;
+mod runtimes;
 mod safety;
 mod secrets;
 mod sessions;

@@ -53,7 +53,6 @@ const INAPPLICABLE: &[Inapplicable] = &[
     value("pod", &[], PODS),
     value("pod-id-file", &[], PODS),
     value("requires", &[], "carrack does not start containers for others"),
-    value("runtime", &["carrack"], "carrack is its own runtime; drive others with podman --runtime"),
     value("sdnotify", &["ignore"], "nobody waits for the readiness of a container"),
     value("seccomp-policy", &["default"], "a profile is chosen with --security-opt seccomp=FILE"),
     value("storage-opt", &[], "snapshots have no size of their own"),

@@ -86,6 +86,9 @@ pub struct ContainerFlags {
     /// /var/log/journal, a cgroup to write to, SIGRTMIN+3 to stop
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "automatic", hide_default_value = true, value_parser = systemd_mode)]
     systemd: SystemdMode,
+    /// OCI runtime that starts the container: carrack, a path, a program as crun, or a name of the settings
+    #[arg(long, value_name = "NAME|PATH")]
+    runtime: Option<String>,
     /// Set a kernel parameter of the container
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
@@ -251,6 +254,7 @@ impl ContainerFlags {
             systemd: self.systemd,
             health: self.lifecycle.health(),
             log_driver: self.lifecycle.log_driver(),
+            runtime: self.runtime,
             host,
         })
     }
@@ -271,6 +275,7 @@ impl ContainerFlags {
             group_add: self.process.groups()?,
             init: self.init,
             auto_remove: self.rm,
+            runtime: None,
         })
     }
 }
