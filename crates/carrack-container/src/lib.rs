@@ -63,8 +63,8 @@ pub use record::{
     DeviceRequest, DeviceSettings, DeviceWeight, HealthCheck, HostSettings, IdRange, ImageVolumes, IpcMode,
     LifecycleSettings, LogDriver, LogSettings, MountDepth, MountOrigin, MountPoint, MountSettings,
     MountSource, NamespaceMode, NamespaceSettings, NetworkMode, OtherRuntime, OwnerMap, PortBinding, Program,
-    Protocol, Relabel, Resources, RestartPolicy, SecretPlace, SecretUse, SecuritySettings, TmpfsMount,
-    Ulimit, UnhealthyAction, UserMode,
+    Protocol, Relabel, Resources, RestartPolicy, RootFolder, SecretPlace, SecretUse, SecuritySettings,
+    TmpfsMount, Ulimit, UnhealthyAction, UserMode,
 };
 pub use scan::Scan;
 pub use state::{ContainerState, Effect, Exit, Status, StopRequest};

@@ -95,7 +95,7 @@ fn a_record_comes_back_as_it_was() {
     let record = record("web");
     place.store.create(&record).unwrap();
     let found = place.store.get(&record.id).unwrap();
-    assert_eq!(found.record, record);
+    assert_eq!(*found.record, record);
     assert_eq!(found.state, ContainerState::default());
 }
 

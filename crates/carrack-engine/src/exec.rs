@@ -123,7 +123,7 @@ impl Engine {
                 landlock: spec::landlock(&record.host.security)?,
             })?,
             Some(runtime) => {
-                other_runtime::refuse_descriptors(runtime, &descriptors)?;
+                crate::other_runtime::refuse_descriptors(runtime, &descriptors)?;
                 let calls = Calls::new(runtime, record.id.as_str(), &folder);
                 calls.exec(&process, stdio, cgroup.as_ref())?
             }

@@ -161,7 +161,7 @@ impl Engine {
                 other_runtime::refuse_descriptors(runtime, &plan.descriptors)?;
                 let calls = Calls::new(runtime, plan.id, plan.folder);
                 announce(&calls.effect())?;
-                spec = other_runtime::adapted(spec, plan.id, plan.host, cgroup.as_ref());
+                spec = other_runtime::adapted(spec, plan.id, plan.host, cgroup.as_ref())?;
                 First::Other(calls.create(&mut spec, plan.rootfs, stdio, cgroup.as_ref())?)
             }
         };

@@ -3,7 +3,7 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::io::{Cursor, Read, Write};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -216,9 +216,9 @@ fn what_follows_the_end_has_a_bound() {
     for read in [
         &|count| apply(with(count), &fixture().root, &ApplyOptions::default()).map(drop) as _,
         &|count| {
-            index(with(count), &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
+            index(BufReader::new(with(count)), &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
         },
-        &|count| skim(with(count)),
+        &|count| skim(BufReader::new(with(count))),
         &|count| {
             let file = tempfile::tempfile().unwrap();
             (&file).write_all(&tar).unwrap();

@@ -27,10 +27,15 @@ pub(super) struct Bundle {
 
 /// The spec for a runtime that finds its cgroup by a path. Of limits it gets those that this host can hold: the others
 /// are carrack's own defaults, without which a container runs, or refused already.
-pub(crate) fn adapted(mut spec: Spec, id: &str, host: &HostSettings, cgroup: Option<&Cgroup>) -> Spec {
+pub(crate) fn adapted(
+    mut spec: Spec,
+    id: &str,
+    host: &HostSettings,
+    cgroup: Option<&Cgroup>,
+) -> Result<Spec> {
     let unsupported = cgroup.map(Cgroup::unsupported).unwrap_or_default();
     if let Some(linux) = spec.linux_mut() {
-        linux.set_cgroups_path(limits::cgroup_path(id, &host.resources));
+        linux.set_cgroups_path(limits::cgroup_place(id, &host.resources)?.map(|place| place.path()));
         if let Some(resources) = linux.resources_mut() {
             if unsupported.contains(&"pids") {
                 resources.set_pids(None);
@@ -42,7 +47,7 @@ pub(crate) fn adapted(mut spec: Spec, id: &str, host: &HostSettings, cgroup: Opt
             resources.set_unified(None);
         }
     }
-    spec
+    Ok(spec)
 }
 
 impl Bundle {

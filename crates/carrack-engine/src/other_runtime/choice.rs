@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use carrack_container::{CgroupMode, ContainerRecord, OtherRuntime, UserMode};
+use carrack_container::{CgroupManager, CgroupMode, ContainerRecord, OtherRuntime, UserMode};
 use rustix::fs::{Access, access};
 
 use crate::{Engine, Error, Result};
@@ -76,6 +76,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<()> {
             "--security-opt landlock",
             host.security.options.iter().any(|option| option.starts_with("landlock")),
         ),
+        ("--cgroup-manager systemd", host.resources.cgroup_manager == CgroupManager::Systemd),
         ("--cgroups=disabled", host.resources.cgroups == CgroupMode::Disabled),
         ("a mount with the option idmap", host.mounts.points.iter().any(|point| point.idmap.is_some())),
     ];
