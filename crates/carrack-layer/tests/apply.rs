@@ -216,7 +216,12 @@ fn what_follows_the_end_has_a_bound() {
     for read in [
         &|count| apply(with(count), &fixture().root, &ApplyOptions::default()).map(drop) as _,
         &|count| {
-            index(BufReader::new(with(count)), &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
+            index(
+                BufReader::new(with(count)),
+                &mut Cursor::new(Vec::new()),
+                &IndexOptions::new(Path::new("/tmp")),
+            )
+            .map(drop)
         },
         &|count| skim(BufReader::new(with(count))),
         &|count| {
