@@ -365,7 +365,8 @@ mod tests {
             merged_check(request, Some(&image)).map(|_| ()).map_err(|error| error.to_string())
         };
         let silent = HealthRequest::default();
-        let changes: [(&str, fn(&mut Healthcheck)); 4] = [
+        type Change = fn(&mut Healthcheck);
+        let changes: [(&str, Change); 4] = [
             ("interval", |image| image.interval = 1),
             ("timeout", |image| image.timeout = 999_999),
             ("start-period", |image| image.start_period = 1),

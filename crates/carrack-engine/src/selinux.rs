@@ -278,7 +278,8 @@ impl Policy {
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     let values = lines.filter_map(|line| line.split_once('=')).filter(|(name, _)| name.trim() == key);
-    values.last().map(|(_, value)| value.trim().trim_matches('"')).filter(|value| !value.is_empty())
+    let value = values.map(|(_, value)| value.trim().trim_matches('"')).next_back();
+    value.filter(|value| !value.is_empty())
 }
 
 /// Two categories, the lower one first.

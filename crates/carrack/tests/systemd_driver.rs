@@ -68,7 +68,8 @@ fn inside(store: &Store, tree: &str, script: &str) -> Option<BTreeMap<String, St
         ("no v1 hierarchies", tree == "hybrid" && !has_hybrid),
     ];
     if let Some((what, _)) = lacks.iter().find(|(_, lacks)| *lacks) {
-        writeln!(std::io::stderr(), "skipped: this machine has {what}").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "skipped: this machine has {what}").unwrap();
         return None;
     }
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
