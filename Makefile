@@ -12,7 +12,8 @@ demo: build       ## the main job on real input: build, push, pull, run
 	scripts/setup.sh demo
 	scripts/demo.sh $(CARRACK)
 
-test: build       ## every test, against the same static binary
+test:             ## every test, against the same static binary
+	scripts/setup.sh build
 	scripts/setup.sh test
 	cargo nextest run --release --locked --workspace
 
