@@ -3,7 +3,7 @@
 //! The marker of `freeze.rs` is there while state and kernel may differ: whoever finds it with the lock free lets the
 //! container go on, and its state says that it runs. So a command that is killed leaves a container that runs.
 
-use carrack_container::{Container, Status};
+use carrack_container::{Container, ContainerId, Status};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
 
@@ -71,7 +71,19 @@ impl Engine {
             Status::Paused => state.unpause(),
             _ => Ok(()),
         })?;
-        cgroup.thaw()?;
+        match cgroup.thaw() {
+            // One that was killed may have ended meanwhile, and its cgroup with it.
+            Err(_) if self.has_ended(id)? => {}
+            result => result?,
+        }
         Ok(atomic::remove_file(&marker)?)
+    }
+
+    /// Whether the container does not run any more, when all that its monitor does at the end is done.
+    fn has_ended(&self, id: &ContainerId) -> Result<bool> {
+        match self.containers.lock(id) {
+            Err(carrack_container::Error::NotFound { .. }) => Ok(true),
+            locked => Ok(!locked?.get()?.state.status.is_active()),
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Output for the journal of systemd, by its native protocol: one datagram an entry, fields as `NAME=value` lines or,
 //! where the value has line ends, as name, length and bytes (systemd's JOURNAL_NATIVE_PROTOCOL).
 //!
-//! Invariant: a journal that does not answer never holds up the container; what it does not take is lost and told.
+//! Invariant: a journal that does not answer holds up the container once, for some seconds; what it does not take is
+//! lost and told.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use carrack_sys::IoContext;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
@@ -29,6 +31,8 @@ pub struct JournalWriter {
     fields: Vec<u8>,
     /// Lines that have not ended, by stream.
     unfinished: [Vec<u8>; 2],
+    /// Whether the journal has let an entry wait for too long, and taken none since.
+    is_hung: bool,
 }
 
 impl JournalWriter {
@@ -39,7 +43,7 @@ impl JournalWriter {
         let socket = connected.during("connect to", socket)?;
         let mut encoded = Vec::new();
         fields.iter().for_each(|(name, value)| field(&mut encoded, name, value.as_bytes()));
-        Ok(Self { socket, fields: encoded, unfinished: [Vec::new(), Vec::new()] })
+        Ok(Self { socket, fields: encoded, unfinished: [Vec::new(), Vec::new()], is_hung: false })
     }
 
     /// Takes output as it was read.
@@ -62,7 +66,7 @@ impl JournalWriter {
         if rest.is_empty() { Ok(()) } else { self.entry(stream, &rest, true) }
     }
 
-    fn entry(&self, stream: Stream, text: &[u8], is_partial: bool) -> Result<()> {
+    fn entry(&mut self, stream: Stream, text: &[u8], is_partial: bool) -> Result<()> {
         let mut datagram = self.fields.clone();
         field(&mut datagram, "MESSAGE", text);
         // Docker's and podman's priorities: info, and error for standard error.
@@ -73,11 +77,23 @@ impl JournalWriter {
         let sent = loop {
             match send(self.socket.as_fd(), &datagram, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
+                // It has taken more than it has filed: a burst of some hundred lines is enough.
+                Err(Errno::AGAIN) if self.has_room() => {}
                 sent => break sent,
             }
         };
+        self.is_hung = sent.is_err_and(|error| error == Errno::AGAIN);
         sent.map_err(io::Error::from).during("write to", "the journal")?;
         Ok(())
+    }
+}
+
+impl JournalWriter {
+    /// Waits until the journal takes more; not for ever, as the container could not even end meanwhile.
+    fn has_room(&self) -> bool {
+        const LIMIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
+        !self.is_hung && matches!(poll(&mut fds, Some(&LIMIT)), Ok(1) | Err(Errno::INTR))
     }
 }
 

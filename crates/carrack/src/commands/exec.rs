@@ -8,7 +8,7 @@ use clap::Args;
 use super::container_flags::PreservedDescriptors;
 use super::{Command, container_flags};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::terminal::{self, Attendance};
 
 pub const EXAMPLES: &str = "Examples:
@@ -58,7 +58,7 @@ pub struct Exec {
 
 impl Command for Exec {
     fn run(self, context: &Context) -> Result<u8> {
-        let descriptors = self.preserved.take()?;
+        let descriptors = self.preserved.take().map_err(Failure::of_run)?;
         let request = ExecRequest {
             env: container_flags::environment(&self.env_file, &self.env)?,
             command: self.command,

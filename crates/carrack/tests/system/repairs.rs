@@ -223,7 +223,7 @@ fn damaged_hints_of_layers_are_left_over() {
 fn a_damaged_log_of_events_is_repaired() {
     let store = store();
     store.carrack(["create", "--name", "here", IMAGE, "true"]).success();
-    let log = store.runroot().join("events/log");
+    let log = store.root().join("events/log");
     let mut bytes = fs::read(&log).unwrap();
     let sound = bytes.clone();
     bytes.extend_from_slice(b"{\"time\": \n\0\0\0\0");
