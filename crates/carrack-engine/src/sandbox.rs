@@ -61,7 +61,7 @@ pub(crate) struct Sandbox {
 
 /// The first process, by who has made it.
 enum First {
-    Own(Init),
+    Own(Box<Init>),
     Other(other_runtime::Created),
 }
 
@@ -144,7 +144,7 @@ impl Engine {
             None => make_streams(plan.program)?,
         };
         let mut first = match &plan.host.runtime {
-            None => First::Own(carrack_runtime::create(Launch {
+            None => First::Own(Box::new(carrack_runtime::create(Launch {
                 spec: &spec,
                 rootfs: plan.rootfs,
                 stdio,
@@ -156,7 +156,7 @@ impl Engine {
                 hooks,
                 tells_ready: plan.holds,
                 standby: None,
-            })?),
+            })?)),
             Some(runtime) => {
                 other_runtime::refuse_descriptors(runtime, &plan.descriptors)?;
                 let calls = Calls::new(runtime, plan.id, plan.folder);

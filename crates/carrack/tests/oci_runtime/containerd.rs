@@ -37,7 +37,12 @@ impl Daemon {
             at("sock"),
         );
         fs::write(at("config.toml"), config).unwrap();
-        let path = match std::env::var("CARRACK_CONTAINERD_BIN") {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "which containerd is tested is for who starts the test to say"
+        )]
+        let other = std::env::var("CARRACK_CONTAINERD_BIN");
+        let path = match other {
             Ok(first) => format!("{first}:{PATHS}"),
             Err(_) => PATHS.to_owned(),
         };

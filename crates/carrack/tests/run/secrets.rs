@@ -45,8 +45,7 @@ fn a_program_finds_its_secrets_and_nobody_else_does() {
     let seen = run(&store, &flags, look).line();
     assert_eq!(seen, format!("{DATA}{DATA}\n0 0 444\n1001 1002 400\n{DATA}\nread-only"));
 
-    let script = format!("{UNTIL_TERM}");
-    let id = detached(&store, &[&["--name", "one"], &flags[..]].concat(), &script);
+    let id = detached(&store, &[&["--name", "one"], &flags[..]].concat(), UNTIL_TERM);
     await_ready(&store, "one");
     store.carrack(["commit", "one", "localhost/committed:1"]).success();
     let shown = [
