@@ -137,6 +137,11 @@ pub enum Effect {
         /// As the network crate writes it.
         attachment: serde_json::Value,
     },
+    /// The data of its secrets, in files and in the spec that it is started from.
+    Secrets {
+        /// The folder of both.
+        folder: PathBuf,
+    },
     /// What its `poststop` hooks clean up, which run when all else is undone.
     Hooks {
         /// The container's id.

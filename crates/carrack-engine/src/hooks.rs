@@ -15,6 +15,7 @@ use oci_spec::runtime::Spec;
 
 use crate::Result;
 use crate::sandbox::Announce;
+use crate::spec::SPEC_FILE;
 
 /// Where hooks find the root, in the container's run folder. Only the container's own mount namespace has it there.
 const ROOT: &str = "rootfs";
@@ -34,14 +35,14 @@ pub(crate) fn prepare(
         root.set_path(place.clone());
     }
     let json = serde_json::to_vec(spec).expect("a spec has string keys only");
-    atomic::write(&bundle.join("config.json"), &json, 0o600, Durability::Volatile)?;
+    atomic::write(&bundle.join(SPEC_FILE), &json, 0o600, Durability::Volatile)?;
     announce(&Effect::Hooks { id: id.to_owned(), bundle: bundle.to_owned() })?;
     Ok(Some(LaunchHooks { place, hooks, state: state(id, bundle, spec, oci::Status::Creating) }))
 }
 
 /// Runs the hooks that follow the end of a container; those that fail are logged.
 pub(crate) fn clean_up(id: &str, bundle: &Path) -> Result<()> {
-    let json = atomic::read(&bundle.join("config.json"))?.unwrap_or_default();
+    let json = atomic::read(&bundle.join(SPEC_FILE))?.unwrap_or_default();
     // A reboot takes the file, and with it all that hooks have made.
     let Ok(spec) = serde_json::from_slice::<Spec>(&json) else { return Ok(()) };
     if let Some(hooks) = spec.hooks() {

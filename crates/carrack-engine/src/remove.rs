@@ -198,6 +198,7 @@ impl Engine {
                     },
                 }
             }
+            Effect::Secrets { folder } => crate::secrets::forget(folder),
             Effect::Hooks { id, bundle } => crate::hooks::clean_up(id, bundle),
             Effect::Runtime { runtime, id, state } => {
                 Calls::new(runtime, id, state.parent().unwrap_or(state)).delete()

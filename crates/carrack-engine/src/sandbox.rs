@@ -116,7 +116,7 @@ impl Engine {
         };
         let mut binds = files.write(plan.folder)?;
         binds.extend(timezone::bind(&plan.program.timezone, plan.folder)?);
-        binds.extend(self.write_secrets(&plan.host.secrets, plan.folder, &plan.shared)?);
+        binds.extend(self.write_secrets(&plan.host.secrets, plan.folder, &plan.shared, announce)?);
         binds.extend(plan.extra_binds);
         label_files(&binds, plan.host)?;
         let user = user(plan.rootfs.as_fd(), plan.program, plan.host)?;

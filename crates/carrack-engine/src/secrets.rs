@@ -1,7 +1,7 @@
 //! Secrets: made and removed by users, shown in containers.
 //!
-//! Invariant: the data of a secret is in its store, and while a container has it in the container's run folder and
-//! program; no record, spec that outlives a start, image or listing has it.
+//! Invariant: the data of a secret is in its store, and from a container's start to its end in the container's run
+//! folder, announced as an effect, and in its program; no record, image or listing has it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,15 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use carrack_container::secrets::{SecretData, SecretRecord};
-use carrack_container::{Bind, SecretPlace, SecretUse};
+use carrack_container::{Bind, Effect, SecretPlace, SecretUse};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::{IoContext, tree};
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
 use crate::error::OperationContext;
 use crate::namespaces::Shared;
+use crate::sandbox::Announce;
+use crate::spec::SPEC_FILE;
 use crate::{Engine, Error, Result};
 
 /// Where the files of secrets are in a container's run folder.
@@ -77,7 +79,11 @@ impl Engine {
         secrets: &[SecretUse],
         folder: &Path,
         shared: &Shared,
+        announce: Announce<'_>,
     ) -> Result<Vec<Bind>> {
+        if !secrets.is_empty() {
+            announce(&Effect::Secrets { folder: folder.to_owned() })?;
+        }
         let folder = folder.join(FOLDER);
         tree::remove_tree(&folder)?;
         let mut binds = Vec::new();
@@ -118,11 +124,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the files of secrets of a container that has ended.
-    pub(crate) fn forget_secrets(&self, folder: &Path) -> Result<()> {
-        Ok(tree::remove_tree(&folder.join(FOLDER))?)
-    }
-
     fn data_of(&self, secret: &SecretUse) -> Result<SecretData> {
         match self.secrets.read(&secret.name) {
             Err(carrack_container::Error::SecretNotFound { name }) => Err(Error::refused(
@@ -132,6 +133,12 @@ impl Engine {
             data => Ok(data?),
         }
     }
+}
+
+/// Removes what the run `folder` of a container that has ended has of its secrets.
+pub(crate) fn forget(folder: &Path) -> Result<()> {
+    tree::remove_tree(&folder.join(FOLDER))?;
+    Ok(atomic::remove_file(&folder.join(SPEC_FILE))?)
 }
 
 /// Who `id` of a container is on the host.

@@ -22,6 +22,7 @@ use carrack_sys::atomic::{self, Durability};
 
 use crate::restart::Backoff;
 use crate::sandbox::{Sandbox, SandboxPlan};
+use crate::spec::SPEC_FILE;
 use crate::stage::report_failure;
 use crate::{Engine, Error, Result, limits, selinux, signal};
 
@@ -197,7 +198,7 @@ impl Engine {
 
     /// Where the spec of a running container is kept.
     pub(crate) fn spec_path(&self, id: &ContainerId) -> PathBuf {
-        self.containers.run_folder(id).join("config.json")
+        self.containers.run_folder(id).join(SPEC_FILE)
     }
 
     /// Stays until the program has ended; returns what became of the container.
@@ -235,7 +236,6 @@ impl Engine {
                 effect => self.undo(effect)?,
             }
         }
-        self.forget_secrets(&self.containers.run_folder(id))?;
         let policy = record.host.lifecycle.restart;
         let state = locked.update(|state| {
             state.effects.clear();

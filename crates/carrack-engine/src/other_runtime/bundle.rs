@@ -12,6 +12,7 @@ use carrack_sys::{IoContext, atomic, tree};
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
+use crate::spec::SPEC_FILE;
 use crate::{Result, limits};
 
 /// A mount at a path that the runtime is told.
@@ -68,7 +69,7 @@ impl Bundle {
             }
         }
         let bytes = serde_json::to_vec(spec).expect("a spec has string keys only");
-        atomic::write(&folder.join("config.json"), &bytes, 0o600, atomic::Durability::Volatile)?;
+        atomic::write(&folder.join(SPEC_FILE), &bytes, 0o600, atomic::Durability::Volatile)?;
         Ok(bundle)
     }
 

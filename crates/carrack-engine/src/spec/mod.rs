@@ -26,6 +26,9 @@ pub(crate) use resources::configure as configure_limits;
 use process::ProcessInput;
 use security::Security;
 
+/// The spec's name in a bundle, such as the run folder of a container.
+pub(crate) const SPEC_FILE: &str = "config.json";
+
 /// What a spec is made of.
 pub(crate) struct SpecInput<'a> {
     pub program: &'a Program,

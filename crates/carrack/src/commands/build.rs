@@ -1,6 +1,5 @@
 //! `carrack build`
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use carrack_engine::BuildRequest;
@@ -9,7 +8,7 @@ use clap::Args;
 
 use super::pull_policy::Policy;
 use super::registry_flags::RegistryFlags;
-use super::{Command, container_flags};
+use super::{Command, container_flags, pairs};
 use crate::context::{self, Context, source_date_epoch};
 use crate::failure::{Failure, Result};
 use crate::output::print_line;
@@ -100,14 +99,6 @@ impl Command for Build {
         print_line(record.id())?;
         Ok(0)
     }
-}
-
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
 }
 
 /// A name without a value passes on the caller's variable, and nothing when there is none.

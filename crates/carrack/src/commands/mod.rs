@@ -70,6 +70,8 @@ mod version;
 mod volume;
 mod wait;
 
+use std::collections::BTreeMap;
+
 use carrack_engine::Removed;
 use serde_json::Value;
 
@@ -243,6 +245,16 @@ fn show_each(
         print_json(&Value::Array(values))?;
     }
     Ok(exit_code)
+}
+
+/// Labels and options as a map: `KEY=VALUE`, or `KEY` for an empty value.
+fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+    texts.iter().map(|text| pair(text)).collect()
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
 }
 
 /// Says which images a prune has removed, if any.

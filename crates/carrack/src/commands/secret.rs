@@ -7,11 +7,10 @@ use carrack_engine::SecretRecord;
 use clap::{ArgAction, Args};
 use serde_json::{Value, json};
 
-use super::{Command, for_each};
+use super::{Command, for_each, pairs, show_each};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result, invalid};
-use crate::output::{Columns, print_json, print_line, print_list};
-use crate::template::Template;
+use crate::output::{Columns, print_line, print_list};
 use crate::units;
 
 pub const CREATE_EXAMPLES: &str = "Examples:
@@ -58,12 +57,7 @@ impl Command for Create {
             return Err(invalid("--driver", &self.driver, "file"));
         }
         let data = self.data()?;
-        let pair = |text: &String| {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            (key.to_owned(), value.to_owned())
-        };
-        let labels = self.label.iter().map(pair).collect();
-        print_line(context.engine()?.create_secret(&self.name, &data, labels, self.replace)?)?;
+        print_line(context.engine()?.create_secret(&self.name, &data, pairs(&self.label), self.replace)?)?;
         Ok(0)
     }
 }
@@ -149,20 +143,7 @@ pub struct Inspect {
 impl Command for Inspect {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = context.engine()?;
-        let template = self.format.as_deref().map(Template::parse_format).transpose()?;
-        let mut values = Vec::new();
-        let exit_code = for_each(&self.names, |name| {
-            let value = details(&engine.find_secret(name)?);
-            match &template {
-                Some(template) => print_line(template.render(&value)?)?,
-                None => values.push(value),
-            }
-            Ok(())
-        })?;
-        if template.is_none() {
-            print_json(&Value::Array(values))?;
-        }
-        Ok(exit_code)
+        show_each(&self.names, self.format.as_deref(), |name| Ok(details(&engine.find_secret(name)?)))
     }
 }
 

@@ -4,7 +4,7 @@ use carrack_engine::{VolumeFilters, VolumeRequest, VolumeUse};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Command, for_each, show_each};
+use super::{Command, for_each, pairs, show_each};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::{Result, invalid};
@@ -47,15 +47,8 @@ impl Command for Create {
         if self.driver != "local" {
             return Err(invalid("--driver", &self.driver, "local"));
         }
-        let pair = |text: &String| {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            (key.to_owned(), value.to_owned())
-        };
-        let request = VolumeRequest {
-            name: self.name,
-            labels: self.label.iter().map(pair).collect(),
-            options: self.opt.iter().map(pair).collect(),
-        };
+        let request =
+            VolumeRequest { name: self.name, labels: pairs(&self.label), options: pairs(&self.opt) };
         print_line(context.engine()?.create_volume(request)?)?;
         Ok(0)
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use carrack_testkit::{Run, Store};
 
+use crate::crash::kill_monitor;
 use crate::kit::{IMAGE, files_below, run, store, with_input};
 use crate::{UNTIL_TERM, await_ready, detached, inspect};
 
@@ -65,11 +66,18 @@ fn a_program_finds_its_secrets_and_nobody_else_does() {
     let kept = store.root().join("secrets/token");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(files_with_data(&store.root()), [kept.display().to_string()]);
-    // Once it has ended, nothing of it is in the run folder but the spec, which goes with the container.
+    // However it ends: it is stopped, its monitor is killed, it does not start.
+    assert_ne!(files_with_data(&store.runroot()), Vec::<String>::new());
+    kill_monitor(&store, &id);
+    assert_eq!(inspect(&store, "one", "{{.State.Status}}"), "exited");
+    assert_eq!(files_with_data(&store.runroot()), Vec::<String>::new());
+    store.carrack(["start", "one"]).success();
+    assert_ne!(files_with_data(&store.runroot()), Vec::<String>::new());
     store.carrack(["stop", "one"]).success();
-    let left = files_with_data(&store.runroot().join("containers").join(&id));
-    assert!(left.iter().all(|file| file.ends_with("config.json")), "{left:?}");
-    store.carrack(["rm", "one"]).success();
+    assert_eq!(files_with_data(&store.runroot()), Vec::<String>::new());
+    let absent = [&["create", "--name", "two"], &flags[..], &[IMAGE, "/absent"]].concat();
+    store.carrack(absent).success();
+    store.carrack(["start", "two"]).code(1);
     assert_eq!(files_with_data(&store.runroot()), Vec::<String>::new());
 }
 

@@ -8,6 +8,7 @@ use carrack_engine::{
 use carrack_oci::{Platform, Reference};
 use clap::Args;
 
+use super::pair;
 use super::pull_policy::Policy;
 use super::registry_flags::RegistryFlags;
 use crate::context::{self, Context};
@@ -325,11 +326,6 @@ fn root_folder(text: &str) -> Result<RootFolder> {
     };
     let path = std::path::absolute(path).map_err(|_| invalid("--rootfs", text, "a folder"))?;
     Ok(RootFolder { path, overlay })
-}
-
-fn pair(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    (key.to_owned(), value.to_owned())
 }
 
 /// Docker takes a text, podman also a JSON list; an empty text takes the image's away.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
+use crate::commands::pair;
 use crate::context;
 use crate::failure::{Failure, Result, invalid};
 
@@ -76,9 +77,9 @@ impl ProcessFlags {
     pub fn labels(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = BTreeMap::new();
         for file in &self.label_file {
-            labels.extend(lines(file)?.iter().map(|line| super::pair(line)));
+            labels.extend(lines(file)?.iter().map(|line| pair(line)));
         }
-        labels.extend(self.label.iter().map(|label| super::pair(label)));
+        labels.extend(self.label.iter().map(|label| pair(label)));
         Ok(labels)
     }
 
