@@ -25,10 +25,9 @@ impl Engine {
     ) -> Result<()> {
         let unpack = || {
             let tree = || Ok(PlainTree::create(target, owner)?);
-            let location: Location = image.parse().map_err(Error::from)?;
-            match location {
-                Location::Registry(_) => self.unpack_stored(image, &tree),
-                local => self.unpack_local(&Origin::open(self, &local)?, platform, &tree),
+            match Location::local(image)? {
+                None => self.unpack_stored(image, &tree),
+                Some(local) => self.unpack_local(&Origin::open(self, &local)?, platform, &tree),
             }
         };
         unpack().operation("unpack", image)

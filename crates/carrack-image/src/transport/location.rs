@@ -86,15 +86,10 @@ impl Location {
     }
 }
 
-impl FromStr for Location {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
+impl Location {
+    /// Reads a folder or an archive; `None` for a text that names no transport, such as a name or an ID.
+    pub fn local(text: &str) -> Result<Option<Self>> {
         let refuse = |reason: String| Error::Location { text: text.to_owned(), reason };
-        let reference = |text: &str| text.parse::<Reference>().map_err(|error| refuse(error.to_string()));
-        if let Some(rest) = text.strip_prefix("docker://") {
-            return reference(rest).map(|reference| Self::Registry(reference.or_latest()));
-        }
         let (transport, rest) = text.split_once(':').unwrap_or(("", text));
         let (path, name) = match rest.split_once(':') {
             Some((path, name)) => (PathBuf::from(path), Some(name.to_owned())),
@@ -107,11 +102,11 @@ impl FromStr for Location {
         if name.as_ref().is_some_and(String::is_empty) && is_transport {
             return Err(refuse("expected a name after the second colon".to_owned()));
         }
-        Ok(match transport {
+        Ok(Some(match transport {
             "oci" => Self::OciLayout { folder: path, tag: name },
             "oci-archive" => Self::OciArchive { file: path, tag: name },
             "docker-archive" => {
-                let reference = name.as_deref().map(reference).transpose()?.map(Reference::or_latest);
+                let reference = name.as_deref().map(|name| parse_reference(name, text)).transpose()?;
                 Self::DockerArchive { file: path, reference }
             }
             "dir" => Self::Dir { folder: PathBuf::from(rest) },
@@ -120,8 +115,28 @@ impl FromStr for Location {
                     "unsupported transport {transport}: expected docker://, oci:, oci-archive:, docker-archive: or dir:"
                 )));
             }
-            _ => Self::Registry(reference(text)?.or_latest()),
-        })
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// Reads a name that is part of `text`, or all of it.
+fn parse_reference(name: &str, text: &str) -> Result<Reference> {
+    let parsed = name.parse::<Reference>().map(Reference::or_latest);
+    parsed.map_err(|error| Error::Location { text: text.to_owned(), reason: error.to_string() })
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match Self::local(text)? {
+            Some(local) => Ok(local),
+            None => {
+                let name = text.strip_prefix("docker://").unwrap_or(text);
+                Ok(Self::Registry(parse_reference(name, text)?))
+            }
+        }
     }
 }
 

@@ -82,6 +82,12 @@ fn an_image_is_unpacked_into_a_folder() {
     assert!(folder.join("bin").is_dir());
     let refused = store.carrack(["unpack", IMAGE, folder.to_str().unwrap()]).code(1);
     assert!(refused.stderr.contains("make room for the tree"), "{}", refused.stderr);
+    let id = store.carrack(["images", "--quiet", "--no-trunc"]).line();
+    for id in [&id[..], &id["sha256:".len()..], &id["sha256:".len()..][..12]] {
+        let folder = store.path().join(id.len().to_string());
+        store.carrack(["unpack", id, folder.to_str().unwrap()]).success();
+        assert!(folder.join("bin").is_dir());
+    }
 }
 
 #[test]
