@@ -111,6 +111,7 @@ impl Create {
 impl Run {
     pub fn run(self, context: &Context) -> Result<u8> {
         let Created { running, console, mut container } = self.made.create(context, !self.detach)?;
+        let signals = relay::take_signals()?;
         if let Err(error) = container.start() {
             let failure = Failure::from(error);
             return Err(match container.delete(true) {
@@ -124,7 +125,7 @@ impl Run {
         if self.detach {
             return Ok(0);
         }
-        let code = relay::attend(Attended { running, console })?;
+        let code = relay::attend(Attended { running, console }, signals)?;
         if !self.keep {
             container.delete(true)?;
         }

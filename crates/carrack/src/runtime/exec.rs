@@ -99,11 +99,12 @@ impl Exec {
         if self.detach && socket.is_none() && command.terminal {
             return Err(Failure::message("a detached process with a terminal needs --console-socket"));
         }
+        let signals = relay::take_signals()?;
         let Executed { running, console } =
             container.exec(&command, socket.as_deref(), pid_file.as_deref())?;
         if self.detach {
             return Ok(0);
         }
-        relay::attend(Attended { running, console })
+        relay::attend(Attended { running, console }, signals)
     }
 }

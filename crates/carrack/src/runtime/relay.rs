@@ -23,11 +23,15 @@ pub struct Attended {
 const FORWARDED: [Signal; 7] =
     [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2, Signal::WINCH];
 
+/// Keeps the signals that go to the program. Taken before it is started: one that comes as soon as it runs would end
+/// this process.
+pub fn take_signals() -> Result<SignalFd> {
+    SignalFd::new(&FORWARDED.map(Signal::as_raw)).map_err(failed)
+}
+
 /// Stays with the program until its end; returns its exit code.
-pub fn attend(attended: Attended) -> Result<u8> {
+pub fn attend(attended: Attended, mut signals: SignalFd) -> Result<u8> {
     let Attended { mut running, console } = attended;
-    let failed = |error: io::Error| Failure::message(format!("cannot stay with the program: {error}"));
-    let mut signals = SignalFd::new(&FORWARDED.map(Signal::as_raw)).map_err(failed)?;
     let stdin = io::stdin();
     let mut console = console.map(File::from);
     let is_terminal = console.is_some() && stdin.is_terminal();
@@ -68,6 +72,10 @@ pub fn attend(attended: Attended) -> Result<u8> {
             return Ok(u8::try_from(code).unwrap_or(255));
         }
     }
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::message(format!("cannot stay with the program: {error}"))
 }
 
 /// One piece; whether there may be more.
