@@ -34,20 +34,32 @@ impl Attendance {
     pub fn new(interactive: bool, tty: bool) -> Self {
         Self { interactive, stdout: true, stderr: true, tty, detach_keys: None, proxy_signals: true }
     }
+
+    /// Keeps the signals that are meant for the program. Done before it is started: one that comes as soon as it runs
+    /// would end this process.
+    pub fn begin(self) -> Result<Attendant> {
+        let mut watched = vec![Signal::WINCH.as_raw()];
+        if !self.tty && self.proxy_signals {
+            watched.extend(FORWARDED.map(Signal::as_raw));
+        }
+        let failed = |error| Failure::message(format!("cannot take signals: {error}"));
+        Ok(Attendant { signals: SignalFd::new(&watched).map_err(failed)?, attendance: self })
+    }
+}
+
+/// A user who is ready for a session.
+pub struct Attendant {
+    attendance: Attendance,
+    signals: SignalFd,
 }
 
 /// Connects the user with a session until it ends; returns the exit code for this process.
-pub fn attend(session: &Session, attendance: Attendance) -> Result<u8> {
-    let Attendance { interactive, stdout, stderr, tty, detach_keys, proxy_signals } = attendance;
+pub fn attend(session: &Session, attendant: Attendant) -> Result<u8> {
+    let Attendant { attendance, mut signals } = attendant;
+    let Attendance { interactive, stdout, stderr, tty, detach_keys, .. } = attendance;
     let interactive = interactive && !session.passes_streams();
     let stdin = io::stdin();
     let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
-    let mut watched = vec![Signal::WINCH.as_raw()];
-    if !tty && proxy_signals {
-        watched.extend(FORWARDED.map(Signal::as_raw));
-    }
-    let mut signals =
-        SignalFd::new(&watched).map_err(|error| Failure::message(format!("cannot take signals: {error}")))?;
     if tty && let Some((rows, columns)) = window_size() {
         session.resize(rows, columns);
     }

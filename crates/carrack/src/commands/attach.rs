@@ -37,6 +37,6 @@ impl Command for Attach {
         let session = engine.attach(&self.container, interactive)?;
         let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
         let attendance = Attendance::new(interactive, program.tty);
-        terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance })
+        terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance }.begin()?)
     }
 }

@@ -71,13 +71,12 @@ impl Command for Exec {
             descriptors,
         };
         let engine = context.engine()?;
-        let session = engine.exec(&self.container, request)?;
         if self.detach {
+            engine.exec(&self.container, request)?;
             return Ok(0);
         }
-        terminal::attend(
-            &session,
-            Attendance { detach_keys: self.detach_keys, ..Attendance::new(self.interactive, self.tty) },
-        )
+        let attendance = Attendance::new(self.interactive, self.tty);
+        let attendant = Attendance { detach_keys: self.detach_keys, ..attendance }.begin()?;
+        terminal::attend(&engine.exec(&self.container, request)?, attendant)
     }
 }

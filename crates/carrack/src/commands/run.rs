@@ -76,17 +76,21 @@ impl Run {
         let starting = self.flags.create_to_start(&engine, !self.detach, &descriptors)?;
         let id = starting.record().id.clone();
         let image = self.rmi.then(|| starting.record().image_id.to_string());
-        let session = if self.detach { starting.start()? } else { starting.start_attached()? };
-        write_pids(&engine, &id, &files)?;
         if self.detach {
+            starting.start()?;
+            write_pids(&engine, &id, &files)?;
             print_line(&id)?;
             return Ok(0);
         }
         // Docker: who sees nothing of the container at least learns its ID.
-        if !attendance.stdout && !attendance.stderr {
+        let shows_id = !attendance.stdout && !attendance.stderr;
+        let attendant = attendance.begin()?;
+        let session = starting.start_attached()?;
+        write_pids(&engine, &id, &files)?;
+        if shows_id {
             print_line(&id)?;
         }
-        let exit_code = terminal::attend(&session, attendance)?;
+        let exit_code = terminal::attend(&session, attendant)?;
         image.map(|image| remove_unused_image(&engine, &image)).transpose()?;
         Ok(exit_code)
     }

@@ -54,10 +54,10 @@ impl Command for Start {
                 return Err(crate::failure::invalid("--attach", &containers.join(" "), "one container"));
             };
             let record = engine.find_container(container)?.record;
-            let session = engine.start_attached(&record.id, &[])?;
             let attendance = Attendance::new(self.interactive, record.program.tty);
             let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
-            return terminal::attend(&session, Attendance { detach_keys, proxy_signals, ..attendance });
+            let attendant = Attendance { detach_keys, proxy_signals, ..attendance }.begin()?;
+            return terminal::attend(&engine.start_attached(&record.id, &[])?, attendant);
         }
         super::for_each(&containers, |container| {
             let found = engine.find_container(container)?;

@@ -77,6 +77,38 @@ fn signals_reach_the_container_unless_they_are_kept() {
 }
 
 #[test]
+fn a_signal_that_comes_as_soon_as_the_program_runs_reaches_it() {
+    let store = store();
+    let shared = store.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    for round in 0..20 {
+        let mark = shared.join(round.to_string());
+        let mut command = store.command();
+        command.args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            &format!("{}:/shared", shared.display()),
+            IMAGE,
+        ]);
+        command.args([
+            "sh",
+            "-c",
+            &format!("trap 'exit 7' TERM; : > /shared/{round}; while :; do sleep 0.1; done"),
+        ]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Not a moment is lost here.
+        while !mark.exists() {
+            assert_eq!(child.try_wait().unwrap(), None, "it has ended before");
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7), "round {round}");
+    }
+}
+
+#[test]
 fn files_tell_which_container_it_is() {
     let store = store();
     let file = |name: &str| store.path().join(name).display().to_string();
