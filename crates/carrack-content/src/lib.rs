@@ -11,12 +11,14 @@
 //! Invariant: a file below `blobs/` has the content its name says. It was hashed while it was written, synced, and
 //! only then renamed; a crash leaves it in `ingest/`.
 
+mod blocks;
 mod check;
 mod error;
 mod ingest;
 mod store;
 mod writer;
 
+pub use blocks::BlockWriter;
 pub use error::{Error, Result};
 pub use ingest::Ingest;
 pub use store::ContentStore;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use carrack_oci::{Descriptor, Digest, MAX_DOCUMENT_BYTES};
 use carrack_sys::{IoContext, atomic};
 
+use crate::writer::CACHED_BYTES;
 use crate::{BlobWriter, Error, Ingest, Result, ScratchWriter};
 
 /// Most documents are read by one call into a buffer of this size.
@@ -86,7 +87,13 @@ impl ContentStore {
 
     /// Begins writing a blob whose digest is not known before its last byte.
     pub fn writer(&self) -> Result<BlobWriter> {
-        BlobWriter::create(self)
+        BlobWriter::create(self, u64::MAX)
+    }
+
+    /// The same for a blob that comes from elsewhere. Of a large one only the beginning is in the kernel's cache then:
+    /// most of what is brought is not read soon.
+    pub fn bulk_writer(&self) -> Result<BlobWriter> {
+        BlobWriter::create(self, CACHED_BYTES)
     }
 
     /// Begins writing bytes that are needed once, on the file system of the store.

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use carrack_oci::{Digest, Hasher};
 use carrack_sys::{IoContext, atomic};
 
-use crate::{ContentStore, Result};
+use crate::{BlockWriter, ContentStore, Result};
 
-/// So many bytes are handed to the disk at once while more come, so that little is left for the sync at the end.
-const WRITEBACK_BYTES: u64 = 8 << 20;
+/// As much of a blob that comes from elsewhere goes through the kernel's cache.
+pub(crate) const CACHED_BYTES: u64 = 16 << 20;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -20,19 +20,20 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub struct BlobWriter {
     store: ContentStore,
     path: PathBuf,
-    file: File,
+    blocks: BlockWriter,
     hasher: Hasher,
     size_bytes: u64,
 }
 
 impl BlobWriter {
-    pub(crate) fn create(store: &ContentStore) -> Result<Self> {
+    pub(crate) fn create(store: &ContentStore, cached_bytes: u64) -> Result<Self> {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = store.ingest_path(&format!("new-{}-{number}", std::process::id()));
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&path).during("create", &path)?;
-        Ok(Self { store: store.clone(), path, file, hasher: Hasher::sha256(), size_bytes: 0 })
+        let blocks = BlockWriter::new(file, cached_bytes);
+        Ok(Self { store: store.clone(), path, blocks, hasher: Hasher::sha256(), size_bytes: 0 })
     }
 
     /// Syncs and names the blob; returns its digest and size in bytes.
@@ -44,10 +45,11 @@ impl BlobWriter {
     }
 
     /// The same, but the name is durable only after [`ContentStore::sync_names`], or a sync of the whole file system.
-    pub fn commit_unsynced(self) -> Result<(Digest, u64)> {
+    pub fn commit_unsynced(mut self) -> Result<(Digest, u64)> {
         let digest = self.hasher.clone().finish();
         if self.store.size(&digest)? != Some(self.size_bytes) {
-            self.file.sync_data().during("sync", &self.path)?;
+            let file = self.blocks.finish().during("write", &self.path)?;
+            file.sync_data().during("sync", &self.path)?;
             let path = self.store.blob_path(&digest);
             std::fs::rename(&self.path, &path).during("rename to", &path)?;
         }
@@ -100,13 +102,9 @@ impl Drop for BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        let count = self.blocks.write(bytes)?;
         self.hasher.update(&bytes[..count]);
-        let before = self.size_bytes / WRITEBACK_BYTES;
         self.size_bytes += count as u64;
-        if self.size_bytes / WRITEBACK_BYTES > before {
-            atomic::start_writeback(&self.file, before * WRITEBACK_BYTES, WRITEBACK_BYTES);
-        }
         Ok(count)
     }
 

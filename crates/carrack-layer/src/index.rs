@@ -67,14 +67,29 @@ pub fn index(
     out: &mut (impl Write + Seek),
     options: &IndexOptions<'_>,
 ) -> Result<Indexed> {
-    let limit_bytes = options.max_size_bytes;
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
-    let mut reader = Reader::buffered(Bounded::new(tar, limit_bytes)).accept_sparse();
-    let indexed = read_entries(&mut reader, &mut names)
-        .and_then(|entries| Ok((entries, reader.finish()?)))
-        .map_err(|error| too_large(error, limit_bytes))?;
-    let (entries, source) = indexed;
-    names.write(out, limit_bytes - source.left_bytes(), entries)
+    let mut reader = bounded(tar, options);
+    read_entries(&mut reader, &mut names)
+        .and_then(|entries| write(reader, names, out, options, entries))
+        .map_err(|error| too_large(error, options.max_size_bytes))
+}
+
+/// The same, and `None` for a tar with more than the limits of `options`: it is read to its end too, but not indexed.
+pub fn index_or_skim(
+    tar: impl BufRead,
+    out: &mut (impl Write + Seek),
+    options: &IndexOptions<'_>,
+) -> Result<Option<Indexed>> {
+    let mut names = Names::new(options.limits, scratch(options.scratch))?;
+    let mut reader = bounded(tar, options);
+    let indexed = match read_entries(&mut reader, &mut names) {
+        Err(Error::Index(carrack_erofs::Error::TooLarge { .. })) => {
+            drop(names);
+            skim(reader).map(|()| None)
+        }
+        entries => entries.and_then(|entries| write(reader, names, out, options, entries)).map(Some),
+    };
+    indexed.map_err(|error| too_large(error, options.max_size_bytes))
 }
 
 /// Indexes a tar that is a file already, without reading the data in it.
@@ -95,9 +110,23 @@ pub fn index_file(
     names.write(out, length, entries)
 }
 
-/// Reads a tar to its end and keeps nothing: what is no archive fails where that is seen, however long it is.
-pub fn skim(tar: impl BufRead) -> Result<()> {
-    let mut reader = Reader::buffered(tar).accept_sparse();
+fn bounded<R: BufRead>(tar: R, options: &IndexOptions<'_>) -> Reader<Bounded<R>> {
+    Reader::buffered(Bounded::new(tar, options.max_size_bytes)).accept_sparse()
+}
+
+fn write(
+    reader: Reader<Bounded<impl BufRead>>,
+    names: Names<'_>,
+    out: &mut (impl Write + Seek),
+    options: &IndexOptions<'_>,
+    entries: u64,
+) -> Result<Indexed> {
+    let left_bytes = reader.finish()?.left_bytes();
+    names.write(out, options.max_size_bytes - left_bytes, entries)
+}
+
+/// Reads to the end and keeps nothing: what is no archive fails where that is seen, however long it is.
+fn skim(mut reader: Reader<impl BufRead>) -> Result<()> {
     while reader.next_entry()?.is_some() {}
     reader.finish().map(drop)
 }

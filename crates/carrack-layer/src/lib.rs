@@ -23,7 +23,7 @@ pub use carrack_erofs::Limits;
 pub use diff::{ArchiveOptions, DiffOptions, DiffSummary, archive, archive_live, diff};
 pub use error::{Error, Result};
 pub use extract::{ExtractOptions, extract, extract_with};
-pub use index::{IndexOptions, Indexed, index, index_file, skim};
+pub use index::{IndexOptions, Indexed, index, index_file, index_or_skim};
 pub use merge::{Merged, merge};
 pub use unpack::LinksBelow;
 pub use verify::{Difference, verify};

@@ -7,7 +7,7 @@ use std::io::{BufReader, Cursor, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use carrack_layer::{ApplyOptions, Error, IndexOptions, apply, index, index_file, skim};
+use carrack_layer::{ApplyOptions, Error, IndexOptions, Limits, apply, index, index_file, index_or_skim};
 use carrack_oci::Digest;
 use rustix::process::umask;
 use support::{Raw, Tar, fixture, lines};
@@ -213,22 +213,21 @@ fn what_follows_the_end_is_hashed_and_ignored() {
 fn what_follows_the_end_has_a_bound() {
     let tar = Tar::default().file("a", "").end();
     let with = |count| tar.as_slice().chain(std::io::repeat(0).take(count));
+    let options = IndexOptions::new(Path::new("/tmp"));
     for read in [
         &|count| apply(with(count), &fixture().root, &ApplyOptions::default()).map(drop) as _,
+        &|count| index(BufReader::new(with(count)), &mut Cursor::new(Vec::new()), &options).map(drop),
         &|count| {
-            index(
-                BufReader::new(with(count)),
-                &mut Cursor::new(Vec::new()),
-                &IndexOptions::new(Path::new("/tmp")),
-            )
-            .map(drop)
+            let options = IndexOptions { limits: Limits { entries: 2, ..Limits::default() }, ..options };
+            let indexed = index_or_skim(BufReader::new(with(count)), &mut Cursor::new(Vec::new()), &options)?;
+            assert_eq!(indexed, None, "it has one entry too many");
+            Ok(())
         },
-        &|count| skim(BufReader::new(with(count))),
         &|count| {
             let file = tempfile::tempfile().unwrap();
             (&file).write_all(&tar).unwrap();
             file.set_len(tar.len() as u64 + count).unwrap();
-            index_file(&file, &mut Cursor::new(Vec::new()), &IndexOptions::new(Path::new("/tmp"))).map(drop)
+            index_file(&file, &mut Cursor::new(Vec::new()), &options).map(drop)
         },
     ] as [&dyn Fn(u64) -> Result<(), Error>; 4]
     {

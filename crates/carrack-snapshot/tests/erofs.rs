@@ -196,7 +196,7 @@ fn a_record_that_a_loss_of_power_emptied_makes_room() {
 }
 
 #[test]
-fn four_layers_at_once_are_indexed_one_after_the_other() {
+fn four_layers_at_once_are_all_indexed() {
     let Fixture { folder: _folder, store, .. } = fixture();
     let ids: Vec<_> = std::thread::scope(|scope| {
         let add = |number: usize| {

@@ -13,7 +13,6 @@
 
 mod archive;
 mod archive_writer;
-mod blocks;
 mod dir;
 mod docker_archive;
 mod files;

@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use carrack_content::BlockWriter;
 use carrack_sys::{IoContext, atomic};
 
-use super::blocks::BlockWriter;
 use crate::Result;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -35,7 +35,7 @@ impl StagedFile {
     pub fn create(folder: &Path) -> Result<Self> {
         let path = temporary_name(folder);
         let file = OpenOptions::new().write(true).create_new(true).open(&path).during("create", &path)?;
-        Ok(Self { path, blocks: BlockWriter::new(file) })
+        Ok(Self { path, blocks: BlockWriter::new(file, 0) })
     }
 
     /// Writes `source` to its end; returns how many bytes it had.

@@ -1,7 +1,7 @@
 //! Layers: a tar in the content store, and its index here.
 //!
-//! Invariant: one index is written at a time in a process, because its names are held in memory while it is; other
-//! layers that come meanwhile are only written down, and indexed from there by whoever is free first: nobody waits.
+//! Invariant: one large index is written at a time in a process, because its names are held in memory while it is; other
+//! large layers that come meanwhile are only written down, and indexed from there by whoever is free first: nobody waits.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -19,12 +19,15 @@ use carrack_sys::atomic;
 use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
-use super::written::{drain, written_down};
+use super::written::written_down;
 use crate::folders::{Folders, file_name, folder_names, parse_file_name, rename_new};
 use crate::record::{Record, RecordedUsage, RootFolder};
 use crate::{Error, Result};
 
-/// Held while an index is in memory.
+/// As much may be indexed beside others: 2 MiB of memory, and most layers.
+const BESIDE_OTHERS: Limits = Limits { entries: 1 << 15, name_bytes: 1 << 20 };
+
+/// Held while an index of any size is in memory.
 static INDEXING: Mutex<()> = Mutex::new(());
 
 const COPY_BYTES: usize = 256 << 10;
@@ -119,30 +122,29 @@ impl Layers {
         }
     }
 
-    /// Takes the tar of a layer, and indexes it while it comes if nobody else is indexing; returns its diff ID and length.
+    /// Takes the tar of a layer, and indexes it while it comes, unless it is large and another one is being indexed;
+    /// returns its diff ID and length.
     pub fn add(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
-        let added = match try_lock() {
-            Some(_one_at_a_time) => self.add_indexed(tar, folders)?,
-            None => {
-                let ((), writer) = written_down(tar, self.content.writer()?, drain)?;
-                let (digest, size_bytes) = writer.commit_unsynced()?;
-                self.pending().push(DiffId(digest.clone()));
-                (DiffId(digest), size_bytes)
-            }
-        };
-        self.index_pending(folders);
-        Ok(added)
-    }
-
-    fn add_indexed(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
-        let writer = self.content.writer()?;
+        let alone = try_lock();
         let staged = folders.stage()?;
-        let (summary, writer) = written_down(tar, writer, |tar| {
-            write_index(&staged.path, |out, options| carrack_layer::index(tar, out, options))
+        let (indexed, writer) = written_down(tar, self.content.bulk_writer()?, |tar| {
+            write_index(&staged.path, |out, options| match alone {
+                Some(_) => carrack_layer::index(tar, out, options).map(Some),
+                None => carrack_layer::index_or_skim(
+                    tar,
+                    out,
+                    &IndexOptions { limits: BESIDE_OTHERS, ..*options },
+                ),
+            })
         })?;
         let (digest, size_bytes) = writer.commit_unsynced()?;
         let layer = DiffId(digest);
-        self.name(&staged.path, &layer, &summary)?;
+        match indexed {
+            Some(indexed) => self.name(&staged.path, &layer, &summarize(&staged.path, &indexed)?)?,
+            None => self.pending().push(layer.clone()),
+        }
+        drop(alone);
+        self.index_pending(folders);
         Ok((layer, size_bytes))
     }
 
@@ -174,7 +176,8 @@ impl Layers {
     fn index_stored(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
         let staged = folders.stage()?;
         let tar = self.content.open_blob(&layer.0)?;
-        let summary = write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        let indexed = write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        let summary = summarize(&staged.path, &indexed)?;
         self.name(&staged.path, layer, &summary)?;
         Ok(summary)
     }
@@ -277,16 +280,21 @@ pub(super) fn same_content(one: &Path, other: &Path) -> Result<bool> {
     }
 }
 
-/// Writes an index into a folder, and reads back how its root looks.
-fn write_index(
+/// Writes an index into a folder.
+fn write_index<T>(
     folder: &Path,
-    write: impl FnOnce(&mut File, &IndexOptions<'_>) -> carrack_layer::Result<Indexed>,
-) -> Result<Summary> {
+    write: impl FnOnce(&mut File, &IndexOptions<'_>) -> carrack_layer::Result<T>,
+) -> Result<T> {
     let path = folder.join("index");
     let mut file = File::create_new(&path).during("create", &path)?;
-    let indexed = write(&mut file, &IndexOptions::new(folder))?;
+    let written = write(&mut file, &IndexOptions::new(folder))?;
     file.sync_data().during("sync", &path)?;
-    let root = root_of(&path)?;
+    Ok(written)
+}
+
+/// What is to be known of the index in a folder; how its root looks is read back.
+fn summarize(folder: &Path, indexed: &Indexed) -> Result<Summary> {
+    let root = root_of(&folder.join("index"))?;
     let others = indexed.implicit_dirs - u64::from(root.is_none());
     Ok(Summary {
         is_opaque: indexed.is_opaque,
@@ -342,26 +350,36 @@ pub(super) fn merge(indexes: &[PathBuf], path: &Path, limits: Limits) -> Result<
 mod tests {
     use super::*;
 
+    fn tar_of(names: impl Iterator<Item = String>) -> Vec<u8> {
+        let mut tar = carrack_layer::tar::Writer::new(Vec::new());
+        for name in names {
+            tar.append(&crate::suite::entry(&name), name.as_bytes()).unwrap();
+        }
+        tar.finish().unwrap()
+    }
+
     #[test]
-    fn a_layer_that_comes_while_another_is_indexed_is_indexed_later_from_its_tar() {
+    fn a_large_layer_that_comes_while_another_is_indexed_is_indexed_later_from_its_tar() {
         let folder = tempfile::tempdir().unwrap();
         let content = ContentStore::open(&folder.path().join("content")).unwrap();
         let root = folder.path().join("erofs");
         let folders = Folders::open(&root, &["layers", "merged"]).unwrap();
         let layers = Layers::new(&root, &content);
-        let mut tar = carrack_layer::tar::Writer::new(Vec::new());
-        tar.append(&crate::suite::entry("file"), &b"file"[..]).unwrap();
-        let tar = tar.finish().unwrap();
+        let large = tar_of((0..=BESIDE_OTHERS.entries).map(|number| number.to_string()));
         let busy = lock();
-        let (layer, size_bytes) = layers.add(&mut tar.as_slice(), &folders).unwrap();
-        assert_eq!((&layer, size_bytes), (&DiffId(carrack_oci::Digest::of(&tar)), tar.len() as u64));
+        let (layer, size_bytes) = layers.add(&mut large.as_slice(), &folders).unwrap();
+        assert_eq!((&layer, size_bytes), (&DiffId(carrack_oci::Digest::of(&large)), large.len() as u64));
         assert_eq!(content.size(&layer.0).unwrap(), Some(size_bytes), "the tar is written without waiting");
         assert!(!layers.is_complete(&layer).unwrap(), "its index waits");
+        let (small, _) =
+            layers.add(&mut tar_of(["file".to_owned()].into_iter()).as_slice(), &folders).unwrap();
+        assert!(layers.is_complete(&small).unwrap(), "a small one is indexed beside");
         drop(busy);
-        let other = carrack_layer::tar::Writer::new(Vec::new()).finish().unwrap();
-        layers.add(&mut other.as_slice(), &folders).unwrap();
-        assert!(layers.is_complete(&layer).unwrap(), "who is free next has indexed it");
-        assert_eq!(layers.compare(&layer, &folders).unwrap(), None);
+        layers.add(&mut tar_of([].into_iter()).as_slice(), &folders).unwrap();
+        for layer in [&layer, &small] {
+            assert!(layers.is_complete(layer).unwrap(), "who is free next has indexed it");
+            assert_eq!(layers.compare(layer, &folders).unwrap(), None);
+        }
     }
 
     #[test]
@@ -371,9 +389,7 @@ mod tests {
         let root = folder.path().join("erofs");
         let folders = Folders::open(&root, &["layers", "merged"]).unwrap();
         let layers = Layers::new(&root, &content);
-        let mut tar = carrack_layer::tar::Writer::new(Vec::new());
-        tar.append(&crate::suite::entry("file"), &b"file"[..]).unwrap();
-        let tar = tar.finish().unwrap();
+        let tar = tar_of(["file".to_owned()].into_iter());
         let layer = DiffId(carrack_oci::Digest::of(&tar));
         fs::create_dir(layers.path(&layer)).unwrap();
         layers.add(&mut tar.as_slice(), &folders).unwrap();

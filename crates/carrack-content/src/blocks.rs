@@ -1,7 +1,7 @@
-//! A large file that is written to be carried away: in whole blocks, by a thread of its own, past the kernel's cache
-//! where the file system allows that.
+//! A large file: written in whole blocks, by a thread of its own, past the kernel's cache where the file system allows
+//! that.
 //!
-//! Filling the cache costs more time than all else of an export, and drives out what somebody needs.
+//! Filling the cache costs more time than all else of a transfer, and drives out what somebody needs.
 //!
 //! Invariant: a block is written at its place, whatever was written there before: a write that has failed half way can
 //! be done again.
@@ -15,20 +15,22 @@ use std::thread::{self, JoinHandle};
 
 use carrack_sys::atomic;
 
-const BLOCK_BYTES: usize = 2 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 /// No file system asks for more of the address and the place of what goes past the cache.
 const ALIGNMENT: usize = 4096;
 /// As many blocks wait for the thread: the disk has the next one at hand.
 const BLOCKS: usize = 2;
 
 /// Takes bytes, and writes them in blocks.
-pub(super) struct BlockWriter {
+pub struct BlockWriter {
     file: Arc<File>,
     block: Block,
     /// Begun when there is a full block: small files are written at once.
     writing: Option<Writing>,
     /// The place of `block` in the file.
     position: u64,
+    /// As much of the beginning goes through the cache.
+    cached_bytes: u64,
 }
 
 /// The thread that writes full blocks.
@@ -62,9 +64,9 @@ impl Block {
 }
 
 impl BlockWriter {
-    /// `file` is empty.
-    pub fn new(file: File) -> Self {
-        Self { file: Arc::new(file), block: Block::new(), writing: None, position: 0 }
+    /// Writes an empty `file`, of which the kernel's cache keeps the first `cached_bytes`.
+    pub fn new(file: File, cached_bytes: u64) -> Self {
+        Self { file: Arc::new(file), block: Block::new(), writing: None, position: 0, cached_bytes }
     }
 
     /// Writes `source` to its end; returns how many bytes it had.
@@ -100,8 +102,8 @@ impl BlockWriter {
         if self.block.length < BLOCK_BYTES {
             return Ok(());
         }
-        let file = &self.file;
-        let writing = self.writing.get_or_insert_with(|| Writing::begin(Arc::clone(file)));
+        let (file, cached_bytes) = (&self.file, self.cached_bytes);
+        let writing = self.writing.get_or_insert_with(|| Writing::begin(Arc::clone(file), cached_bytes));
         let next = writing.spare.try_recv().unwrap_or_else(|_| Block::new());
         self.position += BLOCK_BYTES as u64;
         match writing.full.send(std::mem::replace(&mut self.block, next)) {
@@ -118,19 +120,27 @@ impl BlockWriter {
 }
 
 impl Writing {
-    fn begin(file: Arc<File>) -> Self {
+    fn begin(file: Arc<File>, cached_bytes: u64) -> Self {
         let (full, to_write) = sync_channel::<Block>(BLOCKS);
         // As many as there can be, so that none is ever thrown away.
         let (empty, spare) = sync_channel(BLOCKS + 2);
-        let thread = thread::spawn(move || write_blocks(&file, &to_write, &empty));
+        let thread = thread::spawn(move || write_blocks(&file, cached_bytes, &to_write, &empty));
         Self { full, spare, thread }
     }
 }
 
-fn write_blocks(file: &File, to_write: &Receiver<Block>, empty: &SyncSender<Block>) -> io::Result<()> {
-    let mut bypasses = atomic::bypass_cache(file, true).is_ok();
+fn write_blocks(
+    file: &File,
+    cached_bytes: u64,
+    to_write: &Receiver<Block>,
+    empty: &SyncSender<Block>,
+) -> io::Result<()> {
+    let mut bypasses = false;
     let mut position = 0;
     while let Ok(mut block) = to_write.recv() {
+        if position == cached_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64 {
+            bypasses = atomic::bypass_cache(file, true).is_ok();
+        }
         let written = file.write_all_at(block.filled(), position);
         if bypasses && written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
             // The file system asks for something else of such writes.
@@ -150,6 +160,13 @@ fn write_blocks(file: &File, to_write: &Receiver<Block>, empty: &SyncSender<Bloc
         let _ = empty.try_send(block);
     }
     Ok(())
+}
+
+impl Drop for BlockWriter {
+    /// What was thrown away is not written to any more.
+    fn drop(&mut self) {
+        let _ = self.end_thread();
+    }
 }
 
 impl Write for BlockWriter {
@@ -179,7 +196,7 @@ mod tests {
                 let folder = tempfile::tempdir_in(folder).unwrap();
                 let path = folder.path().join("file");
                 let bytes: Vec<u8> = (0..length).map(|number| (number * 31 % 251) as u8).collect();
-                let mut writer = BlockWriter::new(File::create_new(&path).unwrap());
+                let mut writer = BlockWriter::new(File::create_new(&path).unwrap(), 3 * BLOCK_BYTES as u64);
                 let (first, rest) = bytes.split_at(length / 3);
                 writer.write_all(first).unwrap();
                 assert_eq!(writer.copy_from(&mut &rest[..]).unwrap(), rest.len() as u64);
@@ -193,7 +210,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_an_error() {
         let path = tempfile::NamedTempFile::new().unwrap();
         let file = OpenOptions::new().read(true).open(path.path()).unwrap();
-        let mut writer = BlockWriter::new(file);
+        let mut writer = BlockWriter::new(file, 0);
         let copied = writer.copy_from(&mut io::repeat(7).take(20 * BLOCK_BYTES as u64));
         assert!(copied.and_then(|_| writer.finish().map(drop)).is_err());
     }
