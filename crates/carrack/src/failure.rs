@@ -2,10 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use carrack_engine::Error;
+
+use crate::output::visible;
 
 /// The result of a command.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -58,6 +60,7 @@ impl Failure {
         if let Some(hint) = hint(&*self.error) {
             let _ = writeln!(text, "hint: {hint}");
         }
+        let text = if io::stderr().is_terminal() { visible(&text) } else { text.into() };
         let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.exit_code)
     }

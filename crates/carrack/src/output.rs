@@ -1,5 +1,6 @@
 //! Standard output: tables, JSON, templates. A closed pipe (`carrack images | head -1`) ends quietly.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
@@ -19,6 +20,28 @@ pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
     }
 }
 
+/// What may come from an image, a registry or a container as a terminal is to get it: with what it would act on written out.
+/// Where standard output is none, it is the text itself.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { visible(text) } else { Cow::Borrowed(text) }
+}
+
+/// Writes control characters out, but the ends of lines and tabs.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let is_control = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut made = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match is_control(character) {
+            true => made.extend(character.escape_default()),
+            false => made.push(character),
+        }
+    }
+    Cow::Owned(made)
+}
+
 /// Standard output as the place of an archive; a terminal is refused, as in Docker.
 pub fn standard_output(verb: &'static str) -> Result<Output> {
     let stdout = io::stdout();
@@ -34,7 +57,7 @@ pub fn standard_output(verb: &'static str) -> Result<Output> {
 
 /// Prints one line.
 pub fn print_line(text: impl std::fmt::Display) -> Result<()> {
-    print(format!("{text}\n"))
+    print(&*shown(&format!("{text}\n")))
 }
 
 /// Prints a value as Docker prints JSON: indented by four spaces.
@@ -65,7 +88,7 @@ pub fn print_list_with(rows: &[Value], columns: Columns, format: Option<&str>, h
             Some(text) => print_template_table(rows, columns, text, headings),
             None => {
                 let template = Template::parse(text)?;
-                rows.iter().try_for_each(|row| print_line(template.render(row)?))
+                rows.iter().try_for_each(|row| print(template.render(row)? + "\n"))
             }
         },
     }
@@ -73,8 +96,9 @@ pub fn print_list_with(rows: &[Value], columns: Columns, format: Option<&str>, h
 
 fn print_table(rows: &[Value], columns: Columns, headings: bool) -> Result<()> {
     let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-    let cell =
-        |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
+    let cell = |row: &Value, field: &str| {
+        shown(&row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned)).into_owned()
+    };
     let body = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(row, field)).collect());
     print(align(headings.then_some(heading).into_iter().chain(body).collect()))
 }

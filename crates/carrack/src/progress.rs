@@ -1,7 +1,7 @@
 //! Progress of long work on standard error: bars on a terminal, plain lines elsewhere, nothing when quiet.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use carrack_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::context;
+use crate::output::visible;
 
 /// A step that takes less has nothing to say about its time.
 const WORTH_TELLING: Duration = Duration::from_millis(100);
@@ -66,6 +67,7 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
+        let text = if std::io::stderr().is_terminal() { visible(text) } else { text.into() };
         self.output(format!("{text}\n").as_bytes());
     }
 

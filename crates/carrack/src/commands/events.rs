@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Command;
 use crate::context::Context;
 use crate::failure::{Result, invalid};
+use crate::output::shown;
 use crate::template::Template;
 
 pub const EXAMPLES: &str = "Examples:
@@ -47,7 +48,7 @@ impl Command for Events {
         let filters = EventFilters::parse(&self.filter)?;
         let template = self.format.as_deref().map(Template::parse_format).transpose()?;
         let line = |event: &LifeEvent| match &template {
-            None => Ok(event_text(event)),
+            None => Ok(shown(&event_text(event)).into_owned()),
             Some(template) => template.render(&event_json(event)),
         };
         let mut failure = None;

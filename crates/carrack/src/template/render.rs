@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::output::shown;
+
 use super::parser::{Command, Node, Operand, Pipeline};
 use super::{Result, functions, refuse};
 
@@ -49,7 +51,7 @@ impl Scope<'_> {
     fn print(&mut self, pipeline: &Pipeline, text: &mut String) -> Result<()> {
         let value = self.pipeline(pipeline)?;
         if pipeline.variables.is_empty() {
-            text.push_str(&functions::print(&value));
+            text.push_str(&shown(&functions::print(&value)));
         } else {
             self.assign(&pipeline.variables, &[value]);
         }

@@ -1,8 +1,10 @@
 //! What is told of containers, and commands that act on those that filters choose.
 
-use carrack_testkit::Store;
+use std::process::Command;
 
-use crate::kit::{IMAGE, store};
+use carrack_testkit::{Run, Store};
+
+use crate::kit::{IMAGE, LIMIT, store};
 use crate::{UNTIL_TERM, detached, eventually, inspect};
 
 /// Three containers: `one` has exited with 3, `two` was never started, `three` runs.
@@ -212,4 +214,26 @@ fn info_and_version_have_dockers_fields() {
         store.carrack(["version", "--format", "{{.Server.Version}} {{.Client.KernelVersion}}"]).line();
     assert!(version.ends_with(&kernel), "{version}");
     store.carrack(["rm", "-f", "three"]).success();
+}
+
+#[test]
+fn a_terminal_is_shown_what_it_would_act_on() {
+    let store = store();
+    let label = "note=\u{1b}[2J\u{9b}31m\u{7}";
+    let create = ["create", "--name", "one", "--label", label, IMAGE, "true"];
+    store.carrack(create).success();
+    let list = ["ps", "--all", "--format", "{{.Labels}}"];
+    assert_eq!(store.carrack(list).line(), label, "what is no terminal gets it as it is");
+    let command = store.command();
+    let program = std::iter::once(command.get_program()).chain(command.get_args());
+    let program: Vec<_> = program.map(|word| word.to_str().unwrap()).collect();
+    for arguments in
+        ["ps --all --format '{{.Labels}}'", "ps --all --format 'table {{.Labels}}'", "events --stream=false"]
+    {
+        let line = format!("{} {arguments}", program.join(" "));
+        let shown =
+            Run::of(Command::new("script").args(["-qec", &line, "/dev/null"]), LIMIT).success().stdout;
+        assert!(shown.contains(r"note=\u{1b}[2J\u{9b}31m\u{7}"), "{arguments}: {shown:?}");
+        assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{7}']), "{arguments}: {shown:?}");
+    }
 }
