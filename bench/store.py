@@ -81,7 +81,8 @@ class Place:
 
     def store(self, tool):
         self.number += 1
-        return contenders.ALL[tool](f"{self.folder}/{tool}-{self.number}")
+        # Unique beyond its folder: the state of what runs is in /run by this name.
+        return contenders.ALL[tool](f"{self.folder}/{self.label}-{tool}-{self.number}")
 
     def stores(self, names=None):
         """A fresh store for each tool; one that cannot be made is a problem of that tool."""

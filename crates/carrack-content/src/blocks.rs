@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use carrack_sys::atomic;
+use carrack_sys::cache;
 
 const BLOCK_BYTES: usize = 1 << 20;
 /// No file system asks for more of the address and the place of what goes past the cache.
@@ -89,7 +89,7 @@ impl BlockWriter {
     pub fn finish(&mut self) -> io::Result<&File> {
         self.end_thread()?;
         // The rest is no whole block, which the cache takes alone.
-        let _ = atomic::bypass_cache(&self.file, false);
+        let _ = cache::bypass(&self.file, false);
         self.file.write_all_at(self.block.filled(), self.position)?;
         self.position += self.block.length as u64;
         self.block.length = 0;
@@ -139,12 +139,12 @@ fn write_blocks(
     let mut position = 0;
     while let Ok(mut block) = to_write.recv() {
         if position == cached_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64 {
-            bypasses = atomic::bypass_cache(file, true).is_ok();
+            bypasses = cache::bypass(file, true).is_ok();
         }
         let written = file.write_all_at(block.filled(), position);
         if bypasses && written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
             // The file system asks for something else of such writes.
-            atomic::bypass_cache(file, false)?;
+            cache::bypass(file, false)?;
             bypasses = false;
             file.write_all_at(block.filled(), position)?;
         } else {
@@ -152,7 +152,7 @@ fn write_blocks(
         }
         if !bypasses {
             // So that little is left for the sync at the end.
-            atomic::start_writeback(file, position, BLOCK_BYTES as u64);
+            cache::start_writeback(file, position, BLOCK_BYTES as u64);
         }
         position += BLOCK_BYTES as u64;
         block.length = 0;

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,20 +58,6 @@ pub fn rename_durably(file: &Path, path: &Path) -> Result<()> {
     File::open(file).and_then(|file| file.sync_data()).during("sync", file)?;
     fs::rename(file, path).during("rename to", path)?;
     sync_parent(path)
-}
-
-/// Asks the kernel to begin writing a part of a file to disk; a hint, whose failure means nothing.
-pub fn start_writeback(file: &File, offset: u64, length: u64) {
-    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
-    // SAFETY: no memory is passed.
-    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
-/// Lets writes of whole, aligned blocks go past the kernel's cache, or through it again; not every file system can.
-pub fn bypass_cache(file: &File, is_on: bool) -> std::io::Result<()> {
-    let mut flags = rustix::fs::fcntl_getfl(file)?;
-    flags.set(rustix::fs::OFlags::DIRECT, is_on);
-    Ok(rustix::fs::fcntl_setfl(file, flags)?)
 }
 
 /// Makes the names in the folder of `path` durable.

@@ -6,6 +6,7 @@
 
 pub mod atomic;
 pub mod bpf;
+pub mod cache;
 mod error;
 mod heap;
 pub mod interface;

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use carrack_sys::cache::Passing;
 use carrack_sys::{IoContext, atomic};
 
 use super::staged::{StagedFile, folder_of};
@@ -48,12 +49,11 @@ impl Output {
 
     /// Copies `length` bytes of `source`; returns how many there were.
     pub fn copy_from(&mut self, source: &File, length: u64) -> io::Result<u64> {
-        let mut source = source.take(length);
         match &mut self.sink {
             // Not `copy_file_range`: where blocks cannot be shared it moves page after page, through the cache.
-            Sink::Staged(staged) => staged.copy_from(&mut source),
+            Sink::Staged(staged) => staged.copy_from(&mut Passing::new(source).take(length)),
             // Into a pipe the kernel moves pages.
-            Sink::Stream(file) => io::copy(&mut source, file),
+            Sink::Stream(file) => io::copy(&mut source.take(length), file),
         }
     }
 
