@@ -159,6 +159,17 @@ Anonymous:             0 kB
     }
 
     #[test]
+    fn the_code_that_waits_is_a_mapping_of_its_own() {
+        let address = release_and_poll as *const () as usize;
+        set_apart(address);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let ranges = maps.lines().filter_map(|line| parse_range(line.split_ascii_whitespace().next()?));
+        let found = ranges.into_iter().find(|(start, length)| (*start..start + length).contains(&address));
+        let (_, length) = found.unwrap();
+        assert!(length <= 8192, "{length} bytes are mapped together");
+    }
+
+    #[test]
     fn the_program_goes_on_and_the_wait_tells_what_poll_tells() {
         use rustix::event::PollFlags;
         let text = String::from("read again from the file");

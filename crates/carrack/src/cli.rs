@@ -281,3 +281,32 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
     }
     (find(name).run)(matches, &context)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// clap looks for this itself, but not in a release build, and then one of the two never sees its value.
+    #[test]
+    fn each_flag_of_a_command_is_defined_once() {
+        let mut parser = parser();
+        parser.build();
+        assert_flags_are_unique(&parser);
+    }
+
+    fn assert_flags_are_unique(command: &clap::Command) {
+        let mut flags = BTreeSet::new();
+        for argument in command.get_opts() {
+            let long =
+                argument.get_long_and_visible_aliases().into_iter().flatten().map(|name| format!("--{name}"));
+            let short =
+                argument.get_short_and_visible_aliases().into_iter().flatten().map(|name| format!("-{name}"));
+            for flag in long.chain(short) {
+                assert!(flags.insert(flag.clone()), "{}: {flag} is defined twice", command.get_name());
+            }
+        }
+        command.get_subcommands().for_each(assert_flags_are_unique);
+    }
+}

@@ -43,7 +43,11 @@ const INAPPLICABLE: &[Inapplicable] = &[
     value("io-maxiops", &["0"], WINDOWS),
     value("ip6", &[], NO_IPV6),
     value("isolation", &["", "default"], WINDOWS),
-    value("kernel-memory", &["0"], "the kernel has no such limit any more; use --memory"),
+    value(
+        "kernel-memory",
+        &["0"],
+        "Linux has no such limit since 5.4: memory of the kernel is part of --memory",
+    ),
     value("link", &[], "links are a legacy of Docker; use --add-host NAME:ADDRESS"),
     value("link-local-ip", &[], "the bridge gives one address to each container"),
     value("network-alias", &[], "carrack has no name server for containers; use --add-host NAME:ADDRESS"),

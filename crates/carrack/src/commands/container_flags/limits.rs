@@ -3,7 +3,7 @@
 use carrack_engine::{DeviceRate, DeviceWeight, Resources};
 use clap::Args;
 
-use crate::failure::{Failure, Result, invalid};
+use crate::failure::{Result, invalid};
 use crate::units;
 
 #[derive(Args)]
@@ -20,9 +20,6 @@ pub struct LimitFlags {
     /// How readily memory is swapped out, 0 to 100; -1 is the host's (cgroup v1)
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     memory_swappiness: Option<i16>,
-    /// Does nothing since Linux 5.4: refused
-    #[arg(long, value_name = "BYTES", hide = true)]
-    kernel_memory: Option<String>,
     /// Limit of CPU time, as a number of CPUs
     #[arg(long, value_name = "NUMBER", value_parser = units::parse_cpus)]
     cpus: Option<u64>,
@@ -73,11 +70,6 @@ pub struct LimitFlags {
 impl LimitFlags {
     /// What is asked of the engine.
     pub fn limits(&self) -> Result<Resources> {
-        if self.kernel_memory.is_some() {
-            return Err(Failure::message(
-                "--kernel-memory has no effect since Linux 5.4: memory of the kernel is part of --memory",
-            ));
-        }
         let bytes = |texts: &[String], flag| rates(texts, flag, &|text| units::parse_bytes(text).ok());
         let numbers = |texts: &[String], flag| rates(texts, flag, &|text| text.parse().ok());
         Ok(Resources {
