@@ -23,11 +23,21 @@ impl ContainerId {
         loop {
             let mut bytes = [0u8; DIGITS / 2];
             fill_random(&mut bytes)?;
-            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            if !text[..SHORT_DIGITS].bytes().all(|byte| byte.is_ascii_digit()) {
-                return Ok(Self(text));
+            let id = Self::from_bytes(bytes);
+            if !id.short().bytes().all(|byte| byte.is_ascii_digit()) {
+                return Ok(id);
             }
         }
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; DIGITS / 2]) -> Self {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        Self(digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect())
+    }
+
+    pub(crate) fn bytes(&self) -> [u8; DIGITS / 2] {
+        let byte = |index: usize| u8::from_str_radix(&self.0[2 * index..2 * index + 2], 16);
+        std::array::from_fn(|index| byte(index).expect("an id has hex digits only"))
     }
 
     /// All 64 hex digits.

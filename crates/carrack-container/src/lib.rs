@@ -12,8 +12,8 @@
 //!                                        reboot leaves
 //!     container.log, container.log.1 ..  output, newest first (Docker's json-file lines)
 //!   containers/.removed-<id>/            a deletion that a crash may have cut short; swept
-//!   container-names/<name>               symlink to ../containers/<id>; made last: a folder in containers/
-//!                                        that no name points to is a creation that was cut short; swept
+//!   container-names/<name>               symlink that tells the id; made last: a folder in containers/ that no name
+//!                                        tells is a creation that was cut short; swept
 //!   container-names/.lock                held only to take a name back from a container that is gone
 //! <runroot>/
 //!   containers/<id>/                     0700

@@ -1,4 +1,5 @@
-//! The name registry: one symlink per name, unique across processes.
+//! The name registry: one symlink per name, unique across processes. It points to nothing: its target is the id's bytes
+//! in Base64 (RFC 4648, section 5), which is short enough for an inode. One with the digits would take a block of the disk.
 //!
 //! Invariant: a name belongs to the container that its link points to *and* whose record has this name. A symlink is
 //! made whole or not at all, and only if the name is free, so it is the point at which a container begins to exist.
@@ -9,6 +10,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, atomic, tree};
 
@@ -40,10 +43,7 @@ impl Names {
     pub(crate) fn get(&self, name: &ContainerName) -> Result<Option<ContainerId>> {
         let link = self.link(name);
         match fs::read_link(&link) {
-            Ok(target) => {
-                let id = target.file_name().and_then(|id| id.to_str()).unwrap_or_default();
-                Ok(Some(id.parse()?))
-            }
+            Ok(target) => parse_target(&target).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).during("read the link", link)?,
         }
@@ -130,6 +130,12 @@ impl Names {
     }
 }
 
-fn target(id: &ContainerId) -> PathBuf {
-    Path::new("../containers").join(id.as_str())
+fn target(id: &ContainerId) -> String {
+    URL_SAFE_NO_PAD.encode(id.bytes())
+}
+
+fn parse_target(target: &Path) -> Result<ContainerId> {
+    let decoded = target.to_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    let bytes = decoded.and_then(|bytes| bytes.try_into().ok());
+    bytes.map(ContainerId::from_bytes).ok_or_else(|| Error::InvalidId { text: target.display().to_string() })
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use carrack_sys::atomic::Durability;
@@ -24,6 +25,11 @@ const RECORD: &str = "container.json";
 const LAST_STATE: &str = "last-state.json";
 const STATE: &str = "state.json";
 pub(crate) const REMOVED: &str = ".removed-";
+
+/// Threads that read containers for a list: most of it is the kernel's work on many small files.
+const READERS: usize = 4;
+/// Containers that take longer to read than a thread to start.
+const WORTH_A_THREAD: usize = 32;
 
 /// As much of a record as tells whose name it is; the rest is passed over.
 #[derive(Deserialize)]
@@ -135,15 +141,32 @@ impl ContainerStore {
     /// All containers, newest first. One that cannot be read is left out with a warning, so that the others stay
     /// usable.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let mut containers = Vec::new();
-        for id in self.ids()? {
-            match self.get_existing(&id) {
+        let ids: Vec<_> = self.ids()?.into_iter().collect();
+        let share = ids.len().div_ceil(READERS).max(WORTH_A_THREAD);
+        let mut containers = thread::scope(|scope| {
+            let mut shares = ids.chunks(share);
+            let own = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares.map(|ids| scope.spawn(|| self.read_all(ids))).collect();
+            let mut containers = self.read_all(own);
+            for other in others {
+                containers.extend(other.join().expect("a reader does not panic"));
+            }
+            containers
+        });
+        containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
+        Ok(containers)
+    }
+
+    /// Those of the containers that exist and can be read.
+    fn read_all(&self, ids: &[ContainerId]) -> Vec<Container> {
+        let mut containers = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.get_existing(id) {
                 Ok(container) => containers.extend(container),
                 Err(error) => tracing::warn!(container = %id, %error, "container left out"),
             }
         }
-        containers.sort_by_key(|container| std::cmp::Reverse(container.record.created));
-        Ok(containers)
+        containers
     }
 
     /// Waits until nobody else changes the container, and keeps others from doing so.

@@ -4,11 +4,13 @@
 //! the file and can take the lock thaws the container, so that a killed command leaves no container that stands still.
 //!
 //! ```text
-//! RUNROOT/containers/<id>/
-//!   freeze.lock    held while somebody has the container frozen
-//!   frozen         it may be frozen: written before, removed after
+//! RUNROOT/
+//!   containers/<id>/freeze.lock    held while somebody has the container frozen
+//!   frozen/<id>                    it may be frozen: written before, removed after
 //! ```
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use carrack_container::{Container, ContainerId, Status};
@@ -47,8 +49,7 @@ impl Engine {
             return Ok(Some(Frozen { thaw: None, _lock: lock, _signals: signals }));
         }
         let cgroup = limits::require_cgroup(id.as_str(), &container.record.host.resources)?;
-        let marker = self.frozen_marker(id);
-        atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
+        let marker = self.mark_frozen(id)?;
         let frozen = cgroup.freeze();
         let holder = Frozen { thaw: Some((cgroup, marker)), _lock: lock, _signals: signals };
         match frozen {
@@ -59,6 +60,25 @@ impl Engine {
                 "go on without it, at the risk of half-written files: --pause=false",
             )),
         }
+    }
+
+    /// Lets all those of `containers` go on whose freezers were killed: one folder is looked at, however many they are.
+    pub(crate) fn thaw_all_abandoned(&self, containers: &[Container]) -> Result<()> {
+        let folder = self.frozen_folder();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.during("list", &folder)?,
+        };
+        for entry in entries {
+            let marker = entry.during("list", &folder)?;
+            let Some(id) = marker.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match containers.iter().find(|container| container.record.id == id) {
+                Some(container) => self.thaw_abandoned(container)?,
+                None if self.containers.exists(&id)? => {}
+                None => atomic::remove_file(&marker.path())?,
+            }
+        }
+        Ok(())
     }
 
     /// Lets a container go on whose freezer was killed.
@@ -87,9 +107,20 @@ impl Engine {
         self.containers.run_folder(id).join("freeze.lock")
     }
 
-    /// The file that says that it may stand still without anybody who wants it so.
-    pub(crate) fn frozen_marker(&self, id: &ContainerId) -> PathBuf {
-        self.containers.run_folder(id).join("frozen")
+    /// Writes down that it may stand still without anybody who wants it so; the file that says so.
+    pub(crate) fn mark_frozen(&self, id: &ContainerId) -> Result<PathBuf> {
+        atomic::create_private_dir(&self.frozen_folder())?;
+        let marker = self.frozen_marker(id);
+        atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
+        Ok(marker)
+    }
+
+    fn frozen_marker(&self, id: &ContainerId) -> PathBuf {
+        self.frozen_folder().join(id.as_str())
+    }
+
+    fn frozen_folder(&self) -> PathBuf {
+        self.environment.paths.runroot.join("frozen")
     }
 }
 

@@ -4,7 +4,7 @@
 //! container go on, and its state says that it runs. So a command that is killed leaves a container that runs.
 
 use carrack_container::{Container, ContainerId, Status};
-use carrack_sys::atomic::{self, Durability};
+use carrack_sys::atomic;
 use carrack_sys::lock::Lock;
 
 use crate::error::OperationContext;
@@ -43,8 +43,7 @@ impl Engine {
             }
         }
         let cgroup = limits::require_cgroup(id.as_str(), &container.record.host.resources)?;
-        let marker = self.frozen_marker(id);
-        atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
+        let marker = self.mark_frozen(id)?;
         let paused = cgroup
             .freeze()
             .map_err(Error::from)
@@ -64,8 +63,7 @@ impl Engine {
             return Ok(());
         }
         let cgroup = limits::require_cgroup(id.as_str(), &container.record.host.resources)?;
-        let marker = self.frozen_marker(id);
-        atomic::write(&marker, b"", 0o600, Durability::Volatile)?;
+        let marker = self.mark_frozen(id)?;
         // One that was killed may have ended meanwhile.
         self.containers.update(id, |state| match state.status {
             Status::Paused => state.unpause(),
