@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::{Cgroup, Place, Scope};
-use carrack_snapshot::SnapshotKey;
+use carrack_snapshot::{SetAside, SnapshotKey};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
@@ -92,20 +92,25 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        self.delete_locked(locked, &container.record)
+        self.delete_locked(locked, &container.record).map(drop)
     }
 
-    /// Deletes everything of a container of which nothing is left in the kernel.
-    pub(crate) fn delete_locked(&self, locked: Locked<'_>, record: &ContainerRecord) -> Result<()> {
+    /// Deletes everything of a container of which nothing is left in the kernel; its files, which nobody finds any more,
+    /// when what this returns is dropped.
+    pub(crate) fn delete_locked(
+        &self,
+        locked: Locked<'_>,
+        record: &ContainerRecord,
+    ) -> Result<Vec<SetAside>> {
         locked.delete()?;
         self.release_users(&record.id)?;
         self.container_event(record, "destroy", &[]);
-        self.discard_snapshot(&SnapshotKey::new(&record.snapshot)?)?;
+        let aside = self.set_snapshot_aside(&SnapshotKey::new(&record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.
-        match record.host.auto_remove {
-            true => self.remove_own_volumes(record),
-            false => Ok(()),
+        if record.host.auto_remove {
+            self.remove_own_volumes(record)?;
         }
+        Ok(aside)
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot. Returns all
@@ -113,9 +118,9 @@ impl Engine {
     pub(crate) fn recover(&self) -> Result<Vec<Container>> {
         self.recover_from_reboot()?;
         let mut containers = self.containers.list()?;
+        self.thaw_all_abandoned(&containers)?;
         let mut changed = false;
         for container in &containers {
-            self.thaw_abandoned(container)?;
             let Container { record, state } = container;
             let is_lost = state.lost || state.status == Status::Created;
             // Its monitor, which would have removed it, was killed between the two; else it has the lock.
@@ -155,7 +160,7 @@ impl Engine {
         Ok(atomic::write(&done, b"", 0o600, Durability::Volatile)?)
     }
 
-    fn recover_container(&self, id: &ContainerId) -> Result<()> {
+    pub(crate) fn recover_container(&self, id: &ContainerId) -> Result<()> {
         let locked = self.containers.lock(id)?;
         let container = locked.get()?;
         if container.state.status.is_active() {

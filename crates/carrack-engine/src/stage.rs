@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     process: Child,
     client: Client,
     handover: PipeWriter,
+    /// Closed when there is time: the end of a mount is waited for, until no processor looks at it any more.
+    _program: OwnedFd,
 }
 
 impl Stage {
@@ -68,7 +70,7 @@ impl Stage {
         carrack_runtime::check_descriptors(descriptors, true)?;
         let process = spawned?;
         hand_over(&mut handover, &(environment, descriptors))?;
-        Ok(Self { process, client, handover })
+        Ok(Self { process, client, handover, _program: program })
     }
 
     /// Loads the monitor of a container.

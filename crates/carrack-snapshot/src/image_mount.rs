@@ -47,8 +47,16 @@ struct Hold {
 }
 
 impl ImageMount {
-    /// A detached mount of the image: a copy of one that lives, or a new one.
+    /// A detached mount of the image for the caller alone: a copy of one that lives, or a new one.
     pub(crate) fn open(&self, holds: Option<&mut Holds>) -> Result<OwnedFd> {
+        let is_held = holds.is_some() && self.shares.is_some();
+        let mount = self.open_shared(holds)?;
+        if is_held { Ok(clone_file(mount.as_fd(), false)?) } else { Ok(mount) }
+    }
+
+    /// A detached mount of the image that stays as it is: with `holds`, it is the one that is offered to others. The end
+    /// of a copy would be waited for, until no processor looks at it any more.
+    pub(crate) fn open_shared(&self, holds: Option<&mut Holds>) -> Result<OwnedFd> {
         let Some(shares) = &self.shares else { return self.mount(None) };
         let Some(holds) = holds else {
             return find_shared(shares).map_or_else(|| self.mount(None), Ok);
@@ -59,9 +67,9 @@ impl ImageMount {
         let announcement = shares.join(announcement(mount.as_raw_fd())?);
         atomic::create_private_dir(shares)?;
         File::create(&announcement).during("create", &announcement)?;
-        let copy = clone_file(mount.as_fd(), false)?;
+        let same = mount.try_clone().during("duplicate", "a mount")?;
         holds.0.push(Hold { _mount: mount, announcement });
-        Ok(copy)
+        Ok(same)
     }
 
     /// A new mount of the image, whose files all have this SELinux context.

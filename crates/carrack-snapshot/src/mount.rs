@@ -154,6 +154,7 @@ fn open_lowers(
     let open = |lower: &Lower| match (lower, owners) {
         (Lower::Folder(path), None) => Ok(Root::open(path)?.into()),
         (Lower::Folder(path), _) => map(clone_path(path, false)?, owners),
+        (Lower::Image(image), None) => image.open_shared(holds.as_deref_mut()),
         (Lower::Image(image), _) => map(image.open(holds.as_deref_mut())?, owners),
     };
     lowers.iter().map(open).collect()
