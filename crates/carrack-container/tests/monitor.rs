@@ -468,7 +468,7 @@ fn a_failed_start_is_told_and_a_killed_monitor_noticed() {
     let peer = Peer::from_inherited(socket).unwrap();
     assert!(peer.send(&Event::Failed { code: 127, message: "no such file" }, Duration::ZERO));
     drop(peer);
-    let ended = client.wait_started().unwrap();
+    let ended = client.wait_started(None).unwrap();
     assert_eq!(ended, Some(Ended::Failed { code: 127, message: "no such file".into() }));
     let relay = Relay { stdin: None, stdout: None, stderr: None, detach_keys: None, signals: None };
     assert_eq!(client.relay(relay).unwrap(), Ended::Lost);

@@ -33,7 +33,7 @@ impl Engine {
             return Err(Error::refused("it has the standard streams of whoever starts it", hint));
         }
         let stage = Stage::load_monitor(&self.environment, id, &[])?;
-        wait_started(&self.assign_monitor(stage, &Task::Hold(id.clone()), false)?)
+        wait_started(&self.assign_monitor(stage, &Task::Hold(id.clone()), false)?, None)
     }
 
     /// The monitor stage of a container that is initialized: stays from the set-up to the end.

@@ -84,7 +84,7 @@ impl Engine {
         let title = format!("build step {}", task.id.short());
         workspace.close();
         let client = self.start_stage(&Task::Step(Box::new(task)), &title, &[])?;
-        wait_started(&client)?;
+        wait_started(&client, None)?;
         let exit_code = relay(&client, output)?;
         workspace.reopen()?;
         mount_points.remove(workspace.root())?;

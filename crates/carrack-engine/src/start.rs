@@ -1,6 +1,6 @@
 //! Start: a monitor for the container, and the caller's session with it.
 
-use carrack_container::attach::{Client, Ended, Request, Streams};
+use carrack_container::attach::{Client, Ended, Request, Signals, Streams};
 use carrack_container::{
     Container, ContainerId, ContainerRecord, LogDriver, RestartPolicy, Status, StopRequest,
 };
@@ -87,7 +87,8 @@ impl<'a> Session<'a> {
 impl Engine {
     /// Starts a container, which then runs on its own; the session is that of its first client.
     pub fn start(&self, id: &ContainerId) -> Result<Session<'_>> {
-        self.start_with(id, &[])
+        self.recover()?;
+        self.start_monitor(id, None).operation("start container", id.short())
     }
 
     /// Creates a container that is to be started at once: its monitor is loaded meanwhile. The program gets `descriptors`
@@ -99,17 +100,12 @@ impl Engine {
         Ok(Starting { engine: self, record: self.create_as(id, request)?, stage })
     }
 
-    /// [`start`](Self::start), with descriptors of this process that the program gets under their numbers.
-    pub fn start_with(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
-        self.recover()?;
-        self.start_monitor(id, descriptors).operation("start container", id.short())
-    }
-
-    /// [`start_with`](Self::start_with) for a caller who stays with the container.
-    pub fn start_attached(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+    /// [`start`](Self::start) for a caller who stays with the container, and attends to `signals` until it runs.
+    pub fn start_attached(&self, id: &ContainerId, signals: Signals<'_>) -> Result<Session<'_>> {
         let record = self.containers.get(id)?.record;
         self.container_event(&record, "attach", &[]);
-        self.start_with(id, descriptors)
+        self.recover()?;
+        self.start_monitor(id, Some(signals)).operation("start container", id.short())
     }
 
     /// Joins the session of a running container, with its input when `interactive`.
@@ -144,21 +140,20 @@ impl Engine {
         Ok(())
     }
 
-    fn start_monitor(&self, id: &ContainerId, descriptors: &[u32]) -> Result<Session<'_>> {
+    fn start_monitor(&self, id: &ContainerId, signals: Option<Signals<'_>>) -> Result<Session<'_>> {
         let Container { record, state } = self.containers.get(id)?;
         if state.status == Status::Paused {
             return Err(Error::refused("it is paused", format!("try: carrack unpause {}", id.short())));
         }
-        refuse_descriptors(descriptors, record.host.lifecycle.restart)?;
         let session = match state.status {
             Status::Initialized => {
                 let client = Client::connect_to_start(&self.containers.run_folder(id))?;
                 let client = client.ok_or_else(|| Error::refused("it has just ended", "try again"))?;
                 Session::new(self, client, id.clone())
             }
-            _ => self.assign_to(Stage::load_monitor(&self.environment, id, descriptors)?, &record)?,
+            _ => self.assign_to(Stage::load_monitor(&self.environment, id, &[])?, &record)?,
         };
-        wait_started(&session.client)?;
+        wait_started(&session.client, signals)?;
         Ok(session)
     }
 
@@ -193,27 +188,31 @@ impl<'a> Starting<'a> {
 
     /// Starts it. One that is to be removed when it ends is removed too when it cannot be started.
     pub fn start(self) -> Result<Session<'a>> {
+        self.start_attending(None)
+    }
+
+    /// [`start`](Self::start) for a caller who stays with the container, and attends to `signals` until it runs.
+    pub fn start_attached(self, signals: Signals<'_>) -> Result<Session<'a>> {
+        self.engine.container_event(&self.record, "attach", &[]);
+        self.start_attending(Some(signals))
+    }
+
+    fn start_attending(self, signals: Option<Signals<'_>>) -> Result<Session<'a>> {
         let Self { engine, record, stage } = self;
         let start = || -> Result<Session<'a>> {
             let session = engine.assign_to(stage, &record)?;
             // What others have left is undone while the monitor is at work.
             engine.recover()?;
-            wait_started(&session.client)?;
+            wait_started(&session.client, signals)?;
             Ok(session)
         };
         start().operation("start container", record.id.short())
     }
-
-    /// [`start`](Self::start) for a caller who stays with the container.
-    pub fn start_attached(self) -> Result<Session<'a>> {
-        self.engine.container_event(&self.record, "attach", &[]);
-        self.start()
-    }
 }
 
 /// Waits for a stage's report of the start.
-pub(crate) fn wait_started(client: &Client) -> Result<()> {
-    match client.wait_started()? {
+pub(crate) fn wait_started(client: &Client, signals: Option<Signals<'_>>) -> Result<()> {
+    match client.wait_started(signals)? {
         None => Ok(()),
         Some(Ended::Failed { code, message }) => {
             Err(Error::Program { message, exit_code: code.try_into().unwrap_or(125) })

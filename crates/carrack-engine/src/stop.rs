@@ -5,9 +5,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use carrack_container::{Container, ContainerId, ContainerState, Status, StopRequest};
+use carrack_container::{Container, ContainerId, ContainerState, ProcessId, Status, StopRequest};
 use carrack_sys::IoContext;
-use carrack_sys::process::send_signal;
+use carrack_sys::process::{send_signal, send_signal_to_group};
 
 use crate::error::OperationContext;
 use crate::other_runtime::Calls;
@@ -141,16 +141,13 @@ impl Engine {
         self.request_stop(container, request)?;
         let id = &container.record.id;
         // One that is just being started can be asked once it runs.
-        let state =
-            match self.containers.wait(id, Some(START_TIMEOUT), |state| state.status != Status::Creating) {
-                Err(carrack_container::Error::NotFound { .. }) => return Ok(()),
-                state => state?,
-            };
-        match state.status {
+        let Some(container) = &self.await_start(container)? else { return Ok(()) };
+        match container.state.status {
+            Status::Creating => self.end_start(container)?,
             Status::Restarting => drop(self.wait_until_ended(id, Some(MONITOR_TIMEOUT))?),
             // There is no program that could do something about a signal.
-            Status::Initialized => self.kill_container(&Container { state, ..container.clone() })?,
-            _ => self.end_running(&Container { state, ..container.clone() }, wish)?,
+            Status::Initialized => self.kill_container(container)?,
+            _ => self.end_running(container, wish)?,
         }
         // The monitor tells of the end while it has the lock; one that is gone has told.
         match self.containers.lock(id) {
@@ -200,6 +197,10 @@ impl Engine {
     /// Kills and waits until the container's monitor has seen it.
     pub(crate) fn kill_container(&self, container: &Container) -> Result<()> {
         self.request_stop(container, StopRequest::User)?;
+        let Some(container) = &self.await_start(container)? else { return Ok(()) };
+        if container.state.status == Status::Creating {
+            return self.end_start(container);
+        }
         match self.signal(container, signal::KILL) {
             // It has ended between the two signals, or ends without one.
             Err(_) if self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))? => return Ok(()),
@@ -211,6 +212,33 @@ impl Engine {
                 "it does not end although it was killed",
                 "a process may hang in the kernel",
             )),
+        }
+    }
+
+    /// Waits until a start that is under way has come to something, but not for ever: it may hang. `None` when the
+    /// container is gone.
+    fn await_start(&self, container: &Container) -> Result<Option<Container>> {
+        let is_decided = |state: &ContainerState| state.status != Status::Creating;
+        match self.containers.wait(&container.record.id, Some(START_TIMEOUT), is_decided) {
+            Ok(state) => Ok(Some(Container { state, ..container.clone() })),
+            Err(carrack_container::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a start that hangs in a hook or in another runtime: kills its monitor with what that waits for, and undoes
+    /// what was made.
+    fn end_start(&self, container: &Container) -> Result<()> {
+        let Container { record, state } = container;
+        let monitor = state.monitor.as_ref().map(ProcessId::open).transpose()?.flatten();
+        if let Some(monitor) = monitor {
+            // It may end by itself between the two calls.
+            let _ = send_signal_to_group(monitor.as_fd(), signal::KILL);
+        }
+        self.wait_until_ended(&record.id, Some(MONITOR_TIMEOUT))?;
+        match self.recover_container(&record.id) {
+            Err(error) if error.is_no_such_container() => Ok(()),
+            result => result,
         }
     }
 

@@ -344,9 +344,22 @@ pub fn wait_forever() -> ! {
 
 /// Sends a signal by number, realtime signals included.
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    pidfd_send_signal(pidfd, signal, 0)
+}
+
+/// Sends a signal to all processes of the group that the process leads; before Linux 6.9 to itself alone.
+pub fn send_signal_to_group(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    match pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => send_signal(leader, signal),
+        sent => sent,
+    }
+}
+
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     let info = ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo asks the kernel to fill one in as kill(2) does.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, flags) }
         as libc::c_int)
 }
 

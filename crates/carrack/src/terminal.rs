@@ -13,6 +13,9 @@ use crate::failure::{Failure, Result};
 const FORWARDED: [Signal; 6] =
     [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
 
+/// Those of them that ask this command for an end.
+const ENDING: [Signal; 3] = [Signal::INT, Signal::QUIT, Signal::TERM];
+
 /// How a user takes part in a session.
 pub struct Attendance {
     /// Standard input goes to the program.
@@ -43,7 +46,8 @@ impl Attendance {
             watched.extend(FORWARDED.map(Signal::as_raw));
         }
         let failed = |error| Failure::message(format!("cannot take signals: {error}"));
-        Ok(Attendant { signals: SignalFd::new(&watched).map_err(failed)?, attendance: self })
+        let signals = SignalFd::new(&watched).map_err(failed)?;
+        Ok(Attendant { signals, attendance: self, early: Vec::new() })
     }
 }
 
@@ -51,17 +55,47 @@ impl Attendance {
 pub struct Attendant {
     attendance: Attendance,
     signals: SignalFd,
+    /// Signals that came before the program ran.
+    early: Vec<i32>,
+}
+
+impl Attendant {
+    /// Waits for the start of a program, which is then to get the signals that come meanwhile. As in Docker, the third
+    /// of those that ask for an end ends the wait: a start may hang in a hook.
+    pub fn while_starting<'s>(
+        &mut self,
+        start: impl FnOnce(Signals<'_>) -> carrack_engine::Result<Session<'s>>,
+    ) -> Result<Session<'s>> {
+        let Self { signals, early, .. } = self;
+        let ready =
+            signals.as_fd().try_clone_to_owned().map_err(|error| Failure::message(error.to_string()))?;
+        let mut take = || {
+            while let Some(signal) = signals.take()? {
+                early.push(signal);
+            }
+            let asks = early.iter().filter(|signal| ENDING.iter().any(|ending| ending.as_raw() == **signal));
+            match asks.count() {
+                0..3 => Ok(None),
+                _ => Err(io::Error::other("interrupted; the program may start yet")),
+            }
+        };
+        Ok(start(Signals { ready: ready.as_fd(), take: &mut take })?)
+    }
 }
 
 /// Connects the user with a session until it ends; returns the exit code for this process.
 pub fn attend(session: &Session, attendant: Attendant) -> Result<u8> {
-    let Attendant { attendance, mut signals } = attendant;
+    let Attendant { attendance, mut signals, early } = attendant;
     let Attendance { interactive, stdout, stderr, tty, detach_keys, .. } = attendance;
     let interactive = interactive && !session.passes_streams();
     let stdin = io::stdin();
     let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
     if tty && let Some((rows, columns)) = window_size() {
         session.resize(rows, columns);
+    }
+    for signal in early.into_iter().filter(|signal| *signal != Signal::WINCH.as_raw()) {
+        // The container may just have ended; then its exit code is on its way.
+        let _ = session.signal(signal);
     }
     let ready = signals.as_fd().try_clone_to_owned().map_err(|error| Failure::message(error.to_string()))?;
     let mut take = || {
@@ -72,7 +106,6 @@ pub fn attend(session: &Session, attendant: Attendant) -> Result<u8> {
                     Request::Resize { rows, columns }
                 }));
             }
-            // The container may just have ended; then its exit code is on its way.
             let _ = session.signal(signal);
         }
         Ok(None)

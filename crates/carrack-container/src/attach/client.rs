@@ -103,8 +103,16 @@ impl Client {
         }
     }
 
-    /// Waits for word of the start; `None` when the program runs, else how it ended before it ran.
-    pub fn wait_started(&self) -> Result<Option<Ended>> {
+    /// Waits for word of the start; `None` when the program runs, else how it ended before it ran. `signals` are attended
+    /// to meanwhile, and may end the wait by an error.
+    pub fn wait_started(&self, mut signals: Option<Signals<'_>>) -> Result<Option<Ended>> {
+        while let Some(signals) = &mut signals {
+            let ready = self.wait(&Input::default(), Some(signals.ready))?;
+            if ready.socket_readable {
+                break;
+            }
+            (signals.take)().during("wait for", "the start")?;
+        }
         let mut packet = vec![0; MAX_PACKET_BYTES];
         match self.receive(&mut packet)? {
             Some(Event::Started) => Ok(None),
@@ -208,6 +216,7 @@ struct Ready {
 }
 
 /// The user's input on its way to the monitor.
+#[derive(Default)]
 struct Input<'a> {
     source: Option<BorrowedFd<'a>>,
     scanner: Option<KeyScanner<'a>>,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::{DetachKeys, ExecRequest};
+use carrack_engine::{DetachKeys, ExecRequest, Signals};
 use clap::Args;
 
 use super::container_flags::PreservedDescriptors;
@@ -72,11 +72,12 @@ impl Command for Exec {
         };
         let engine = context.engine()?;
         if self.detach {
-            engine.exec(&self.container, request)?;
+            engine.exec(&self.container, request, None)?;
             return Ok(0);
         }
         let attendance = Attendance::new(self.interactive, self.tty);
-        let attendant = Attendance { detach_keys: self.detach_keys, ..attendance }.begin()?;
-        terminal::attend(&engine.exec(&self.container, request)?, attendant)
+        let mut attendant = Attendance { detach_keys: self.detach_keys, ..attendance }.begin()?;
+        let start = |signals: Signals<'_>| engine.exec(&self.container, request, Some(signals));
+        terminal::attend(&attendant.while_starting(start)?, attendant)
     }
 }

@@ -84,8 +84,8 @@ impl Run {
         }
         // Docker: who sees nothing of the container at least learns its ID.
         let shows_id = !attendance.stdout && !attendance.stderr;
-        let attendant = attendance.begin()?;
-        let session = starting.start_attached()?;
+        let mut attendant = attendance.begin()?;
+        let session = attendant.while_starting(|signals| starting.start_attached(signals))?;
         write_pids(&engine, &id, &files)?;
         if shows_id {
             print_line(&id)?;

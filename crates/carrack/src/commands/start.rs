@@ -1,6 +1,6 @@
 //! `carrack start`
 
-use carrack_engine::{DetachKeys, Status};
+use carrack_engine::{DetachKeys, Signals, Status};
 use clap::{ArgAction, Args};
 
 use super::Command;
@@ -56,8 +56,9 @@ impl Command for Start {
             let record = engine.find_container(container)?.record;
             let attendance = Attendance::new(self.interactive, record.program.tty);
             let (detach_keys, proxy_signals) = (self.detach_keys, self.sig_proxy);
-            let attendant = Attendance { detach_keys, proxy_signals, ..attendance }.begin()?;
-            return terminal::attend(&engine.start_attached(&record.id, &[])?, attendant);
+            let mut attendant = Attendance { detach_keys, proxy_signals, ..attendance }.begin()?;
+            let start = |signals: Signals<'_>| engine.start_attached(&record.id, signals);
+            return terminal::attend(&attendant.while_starting(start)?, attendant);
         }
         super::for_each(&containers, |container| {
             let found = engine.find_container(container)?;

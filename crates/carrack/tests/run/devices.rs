@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
-use carrack_testkit::Store;
+use carrack_testkit::{Run, Store};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::crash::kill_monitor;
 use crate::kit::{IMAGE, LIMIT, host, run, store};
-use crate::{folder, inspect};
-use carrack_testkit::Run;
+use crate::{assert_no_container_is_left, eventually, folder, inspect, processes_with};
 
 /// A device that containers do not have: whether it can be opened does not depend on there being a driver.
 const MAJOR_MINOR: [&str; 2] = ["10", "229"];
@@ -240,4 +243,38 @@ devices: [{{name: all, containerEdits: {{hooks: [{{hookName: poststop, path: {sc
     assert!(fs::read_to_string(&log).unwrap().starts_with("after"));
     store.carrack(["rm", "one"]).success();
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_start_that_hangs_is_left_by_signals_and_ended_by_force() {
+    let store = store();
+    // A time that no other process sleeps.
+    let file = "cdiVersion: 0.8.0
+kind: nvidia.com/gpu
+devices:
+  - name: all
+    containerEdits: {hooks: [{hookName: createRuntime, path: /bin/sleep, args: [sleep, '31415']}]}
+";
+    let settings = settings_with_cdi(&store, "gpu.yaml", file);
+    for (name, end) in [("one", ["stop", "one"].as_slice()), ("two", &["rm", "--force", "two"])] {
+        let mut command = store.command();
+        command.arg("--settings").arg(&settings).args(["run", "--name", name, "--network", "none"]);
+        let mut run = command.args(["--gpus", "all", IMAGE, "true"]).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the hook runs", || processes_with("31415").len() == 1);
+        for _ in 0..3 {
+            assert_eq!(run.try_wait().unwrap(), None, "one signal alone is for the program");
+            kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+            // Two that come at once are one.
+            thread::sleep(Duration::from_millis(200));
+        }
+        let left = run.wait_with_output().unwrap();
+        let message = String::from_utf8(left.stderr).unwrap();
+        assert!(left.status.code() == Some(125) && message.contains("interrupted"), "{message}");
+        store.carrack(end).success();
+        assert_eq!(processes_with("31415"), Vec::<u32>::new());
+    }
+    assert_eq!(inspect(&store, "one", "{{.State.Status}}"), "exited");
+    let id = inspect(&store, "one", "{{.Id}}");
+    store.carrack(["rm", "one"]).success();
+    assert_no_container_is_left(&store, &id);
 }
