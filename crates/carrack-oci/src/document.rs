@@ -2,13 +2,40 @@
 
 use serde::Deserialize;
 
-use crate::{ImageConfig, Index, Manifest, json::parse_strict, media_type};
+use crate::{
+    ImageConfig, Index, Manifest,
+    json::{parse_strict, parse_strict_with},
+    media_type,
+};
 
 /// The largest manifest, index or config that is read (distribution-spec, "Pushing manifests": at least 4 MiB).
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 const MAX_INDEX_ENTRIES: usize = 4096;
 const MAX_LAYERS: usize = 500;
+
+/// Keys of manifests and indexes, of the descriptors in them, and of their platforms (image-spec: manifest, image-index,
+/// descriptor).
+const KEYS: &[&str] = &[
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "digest",
+    "size",
+    "urls",
+    "data",
+    "platform",
+    "architecture",
+    "os",
+    "os.version",
+    "os.features",
+    "variant",
+];
 
 /// Why bytes are not the document they should be.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +96,8 @@ impl Document {
     pub fn parse(announced: &str, bytes: &[u8]) -> Result<Self, DocumentError> {
         check_size("manifest", bytes)?;
         let announced = announced.split(';').next().unwrap_or_default().trim();
-        let shape: Shape =
-            parse_strict(bytes).map_err(|source| DocumentError::Syntax { what: "manifest", source })?;
+        let shape: Shape = parse_strict_with(bytes, KEYS)
+            .map_err(|source| DocumentError::Syntax { what: "manifest", source })?;
         let wrong = |reason: String| DocumentError::Contradiction { what: "manifest", reason };
         if shape.schema_version != 2 {
             return Err(DocumentError::UnsupportedMediaType(format!(
@@ -93,9 +120,11 @@ impl Document {
     }
 }
 
+/// Of bytes whose keys are checked.
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest, DocumentError> {
     let what = "manifest";
-    let manifest: Manifest = parse_strict(bytes).map_err(|source| DocumentError::Syntax { what, source })?;
+    let manifest: Manifest =
+        serde_json::from_slice(bytes).map_err(|source| DocumentError::Syntax { what, source })?;
     if manifest.layers.len() > MAX_LAYERS {
         let reason = format!("{} layers: expected at most {MAX_LAYERS}", manifest.layers.len());
         return Err(DocumentError::Contradiction { what, reason });
@@ -103,9 +132,11 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, DocumentError> {
     Ok(manifest)
 }
 
+/// Of bytes whose keys are checked.
 fn parse_index(bytes: &[u8]) -> Result<Index, DocumentError> {
     let what = "index";
-    let index: Index = parse_strict(bytes).map_err(|source| DocumentError::Syntax { what, source })?;
+    let index: Index =
+        serde_json::from_slice(bytes).map_err(|source| DocumentError::Syntax { what, source })?;
     if index.manifests.len() > MAX_INDEX_ENTRIES {
         let reason = format!("{} entries: expected at most {MAX_INDEX_ENTRIES}", index.manifests.len());
         return Err(DocumentError::Contradiction { what, reason });
@@ -171,6 +202,9 @@ mod tests {
 
     #[test]
     fn refuses_lookalikes() {
+        let mut both = manifest_json();
+        both["Layers"] = serde_json::json!([]);
+        assert!(error(OCI_MANIFEST, &both).contains("looks like it"));
         let mut capital = manifest_json();
         capital["Layers"] = capital["layers"].take();
         assert!(
