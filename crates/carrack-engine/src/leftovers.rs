@@ -29,11 +29,6 @@ impl Engine {
     /// Counts leftovers; `None` while an operation is at work, because what it writes looks the same.
     pub(crate) fn leftovers(&self) -> Result<Option<Leftovers>> {
         let Some(_alone) = Lock::try_exclusive(&self.operations_lock())? else { return Ok(None) };
-        let others = self.other_snapshots()?;
-        // Monitors, which are no operations, remove the files of containers that have ended.
-        for store in self.with_own(&others) {
-            store.settle()?;
-        }
         let paths = self.leftover_paths()?;
         let mut leftovers = Leftovers { count: paths.len(), bytes: 0 };
         for path in &paths {

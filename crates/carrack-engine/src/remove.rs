@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::{Cgroup, Place, Scope};
-use carrack_snapshot::{SetAside, SnapshotKey};
+use carrack_snapshot::SnapshotKey;
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::lock::Lock;
@@ -92,25 +92,20 @@ impl Engine {
         for effect in container.state.effects.iter().rev() {
             self.undo(effect)?;
         }
-        self.delete_locked(locked, &container.record).map(drop)
+        self.delete_locked(locked, &container.record)
     }
 
-    /// Deletes everything of a container of which nothing is left in the kernel; its files, which nobody finds any more,
-    /// when what this returns is dropped.
-    pub(crate) fn delete_locked(
-        &self,
-        locked: Locked<'_>,
-        record: &ContainerRecord,
-    ) -> Result<Vec<SetAside>> {
+    /// Deletes everything of a container of which nothing is left in the kernel.
+    pub(crate) fn delete_locked(&self, locked: Locked<'_>, record: &ContainerRecord) -> Result<()> {
         locked.delete()?;
         self.release_users(&record.id)?;
         self.container_event(record, "destroy", &[]);
-        let aside = self.set_snapshot_aside(&SnapshotKey::new(&record.snapshot)?)?;
+        self.discard_snapshot(&SnapshotKey::new(&record.snapshot)?)?;
         // After the container, which names them; what a crash leaves, a prune of volumes takes.
-        if record.host.auto_remove {
-            self.remove_own_volumes(record)?;
+        match record.host.auto_remove {
+            true => self.remove_own_volumes(record),
+            false => Ok(()),
         }
-        Ok(aside)
     }
 
     /// Undoes what containers left whose monitor is gone: killed, or crashed, or lost by a reboot. Returns all

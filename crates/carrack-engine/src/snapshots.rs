@@ -3,7 +3,7 @@
 
 use carrack_image::Image;
 use carrack_oci::{ChainId, DiffId, Digest};
-use carrack_snapshot::{Choice, Driver, Mount, SetAside, SnapshotKey, Snapshots, Usage};
+use carrack_snapshot::{Choice, Driver, Mount, SnapshotKey, Snapshots, Usage};
 
 use crate::{Engine, Result};
 
@@ -79,16 +79,11 @@ impl Engine {
 
     /// Removes an active snapshot or a view; one that does not exist is removed already.
     pub(crate) fn discard_snapshot(&self, key: &SnapshotKey) -> Result<()> {
-        self.set_snapshot_aside(key).map(drop)
-    }
-
-    /// As [`discard_snapshot`](Self::discard_snapshot), but its files are removed when what this returns is dropped.
-    pub(crate) fn set_snapshot_aside(&self, key: &SnapshotKey) -> Result<Vec<SetAside>> {
-        let mut aside = vec![self.snapshots.set_aside(key)?];
+        self.snapshots.discard(key)?;
         for store in self.other_snapshots()? {
-            aside.push(store.set_aside(key)?);
+            store.discard(key)?;
         }
-        Ok(aside)
+        Ok(())
     }
 
     /// Makes a writable snapshot on an image. The image may have been pulled under another driver: its layers are

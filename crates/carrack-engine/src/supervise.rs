@@ -16,7 +16,7 @@ use carrack_container::{
 };
 use carrack_runtime::Running;
 use carrack_runtime::cgroup::Cgroup;
-use carrack_snapshot::{Holds, Mount, Opening, SetAside};
+use carrack_snapshot::{Holds, Mount, Opening};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 
@@ -206,10 +206,9 @@ impl Engine {
         let Started { record, monitor, running, cgroup, holds } = started;
         match (Monitor { foreground: peer, ..monitor }).run() {
             Ok(finished) => {
-                let (status, files) = self.end(&record.id, finished.exit, cgroup.as_ref())?;
+                let status = self.end(&record.id, finished.exit, cgroup.as_ref())?;
                 finished.announce();
-                // Nobody waits for what takes time and cannot be seen any more.
-                drop((running, holds, files));
+                drop((running, holds));
                 Ok(status)
             }
             // Nobody would ever read its output or learn how it ends.
@@ -223,14 +222,8 @@ impl Engine {
         }
     }
 
-    /// Writes down how it ended, and undoes what was made for it. The files of one that is removed with that go when
-    /// the second value is dropped.
-    pub(crate) fn end(
-        &self,
-        id: &ContainerId,
-        exit: Exit,
-        cgroup: Option<&Cgroup>,
-    ) -> Result<(Status, Vec<SetAside>)> {
+    /// Writes down how it ended, and undoes what was made for it.
+    pub(crate) fn end(&self, id: &ContainerId, exit: Exit, cgroup: Option<&Cgroup>) -> Result<Status> {
         let oom_killed = cgroup.is_some_and(|cgroup| cgroup.oom_killed().unwrap_or(false));
         // Read again: the policy may be another by now, and the name.
         let locked = self.containers.lock(id)?;
@@ -256,11 +249,10 @@ impl Engine {
             }
         })?;
         self.end_events(&record, &state);
-        let files = match record.host.auto_remove && state.status != Status::Restarting {
-            true => self.delete_locked(locked, &record)?,
-            false => Vec::new(),
-        };
-        Ok((state.status, files))
+        if record.host.auto_remove && state.status != Status::Restarting {
+            self.delete_locked(locked, &record)?;
+        }
+        Ok(state.status)
     }
 
     pub(crate) fn fail(&self, id: &ContainerId, message: &str, code: i32) -> Result<()> {

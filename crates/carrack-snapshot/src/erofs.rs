@@ -28,8 +28,8 @@ use crate::folders::{Folders, files_of};
 use crate::record::Record;
 use crate::snapshotter::Content;
 use crate::{
-    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SetAside, SnapshotInfo, SnapshotKey,
-    SnapshotName, Snapshots, Snapshotter, Unpacked,
+    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName,
+    Snapshots, Snapshotter, Unpacked,
 };
 
 mod layers;
@@ -212,10 +212,6 @@ impl Snapshots for ErofsSnapshotter {
         Ok(paths)
     }
 
-    fn settle(&self) -> Result<()> {
-        self.folders.settle()
-    }
-
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf> {
         let folder = self.folders.path(snapshot);
         let mut others = Vec::new();
@@ -266,8 +262,8 @@ impl Snapshotter for ErofsSnapshotter {
         self.discard(key)
     }
 
-    fn set_aside(&self, key: &SnapshotKey) -> Result<SetAside> {
-        self.folders.set_aside(key)
+    fn discard(&self, key: &SnapshotKey) -> Result<()> {
+        self.folders.discard(key)
     }
 
     fn remove(&self, id: &ChainId) -> Result<()> {

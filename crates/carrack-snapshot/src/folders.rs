@@ -55,12 +55,6 @@ impl Staged {
     }
 }
 
-/// A snapshot that is nobody's any more; its files are removed when this is dropped, or by whoever opens the store next.
-#[derive(Debug)]
-pub struct SetAside {
-    _staged: Option<Staged>,
-}
-
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Err(error) = tree::remove_tree(&self.path) {
@@ -187,8 +181,8 @@ impl Folders {
         }
     }
 
-    pub fn set_aside(&self, key: &SnapshotKey) -> Result<SetAside> {
-        Ok(SetAside { _staged: self.unname(&self.active(key))? })
+    pub fn discard(&self, key: &SnapshotKey) -> Result<()> {
+        self.unname(&self.active(key)).map(drop)
     }
 
     /// Removes a committed snapshot on which nothing stands; `then` is called while nobody can build on any.
@@ -252,12 +246,7 @@ impl Folders {
         Ok(())
     }
 
-    /// Waits until nothing is being made or removed.
-    pub fn settle(&self) -> Result<()> {
-        Ok(Lock::exclusive(&self.root.join("staging.lock")).map(drop)?)
-    }
-
-    /// What is being made or removed, or what a crash has left of it.
+    /// What is being made, or what a crash has left of it.
     pub fn staged(&self) -> Result<Vec<PathBuf>> {
         let staging = self.root.join("staging");
         Ok(folder_names(&staging)?.iter().map(|name| staging.join(name)).collect())

@@ -39,7 +39,6 @@ pub use check::Problem;
 pub use driver::{Choice, Driver, DriverError};
 pub use erofs::ErofsSnapshotter;
 pub use error::{Error, Result};
-pub use folders::SetAside;
 pub use image_mount::{Holds, ImageMount};
 pub use key::{KeyError, SnapshotKey};
 pub use mount::{Lower, Mount, Opening};

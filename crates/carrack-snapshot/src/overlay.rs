@@ -27,8 +27,8 @@ use crate::mount::Lower;
 use crate::record::Record;
 use crate::snapshotter::{Content, UnpackedFiles};
 use crate::{
-    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SetAside, SnapshotInfo, SnapshotKey,
-    SnapshotName, Snapshots, Snapshotter, Unpacked, links,
+    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName,
+    Snapshots, Snapshotter, Unpacked, links,
 };
 
 /// A store of snapshots on a file system that overlayfs can use.
@@ -191,10 +191,6 @@ impl Snapshots for OverlaySnapshotter {
         self.folders.staged()
     }
 
-    fn settle(&self) -> Result<()> {
-        self.folders.settle()
-    }
-
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf> {
         vec![self.folders.path(snapshot)]
     }
@@ -240,8 +236,8 @@ impl Snapshotter for OverlaySnapshotter {
         self.folders.sync_names()
     }
 
-    fn set_aside(&self, key: &SnapshotKey) -> Result<SetAside> {
-        self.folders.set_aside(key)
+    fn discard(&self, key: &SnapshotKey) -> Result<()> {
+        self.folders.discard(key)
     }
 
     fn remove(&self, id: &ChainId) -> Result<()> {

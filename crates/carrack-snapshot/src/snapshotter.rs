@@ -10,7 +10,7 @@ use carrack_oci::{ChainId, DiffId};
 use carrack_sys::tree::Usage;
 
 use crate::folders::Staged;
-use crate::{Mount, Problem, Result, SetAside, SnapshotKey};
+use crate::{Mount, Problem, Result, SnapshotKey};
 
 /// A store of snapshots. Every operation is atomic, and safe among threads and processes.
 pub trait Snapshotter: Send + Sync {
@@ -45,12 +45,7 @@ pub trait Snapshotter: Send + Sync {
 
     /// Removes an active snapshot or a view; one that does not exist is removed already. An open mount of it keeps
     /// working on what is left.
-    fn discard(&self, key: &SnapshotKey) -> Result<()> {
-        self.set_aside(key).map(drop)
-    }
-
-    /// As [`discard`](Self::discard), but its files are removed when what this returns is dropped.
-    fn set_aside(&self, key: &SnapshotKey) -> Result<SetAside>;
+    fn discard(&self, key: &SnapshotKey) -> Result<()>;
 
     /// Removes a committed snapshot; one that does not exist is removed already.
     /// [`Error::InUse`](crate::Error::InUse) when another snapshot stands on it.
@@ -126,11 +121,8 @@ pub trait Snapshots: Snapshotter + LayerUnpacker {
     /// or removes the rest too.
     fn remove_damaged(&self, problem: &Problem) -> Result<()>;
 
-    /// What is being made or removed, or what a crash has left of it.
+    /// What is being made, or what a crash has left of it.
     fn staged(&self) -> Result<Vec<PathBuf>>;
-
-    /// Waits until all that was being made or removed is: what is staged then, a crash has left.
-    fn settle(&self) -> Result<()>;
 
     /// The files and folders that hold a snapshot. One may hold several snapshots.
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf>;

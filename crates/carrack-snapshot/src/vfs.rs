@@ -25,8 +25,8 @@ use crate::folders::{Folders, Staged, files_of};
 use crate::overlay::unpack_files;
 use crate::record::Record;
 use crate::{
-    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SetAside, SnapshotInfo, SnapshotKey,
-    SnapshotName, Snapshots, Snapshotter, Unpacked, links,
+    Collected, Kept, LayerUnpacker, Mount, Problem, Result, SnapshotInfo, SnapshotKey, SnapshotName,
+    Snapshots, Snapshotter, Unpacked, links,
 };
 
 mod changes;
@@ -154,10 +154,6 @@ impl Snapshots for VfsSnapshotter {
         self.folders.staged()
     }
 
-    fn settle(&self) -> Result<()> {
-        self.folders.settle()
-    }
-
     fn paths(&self, snapshot: &SnapshotName) -> Vec<PathBuf> {
         vec![self.folders.path(snapshot)]
     }
@@ -204,8 +200,8 @@ impl Snapshotter for VfsSnapshotter {
         self.folders.sync_names()
     }
 
-    fn set_aside(&self, key: &SnapshotKey) -> Result<SetAside> {
-        self.folders.set_aside(key)
+    fn discard(&self, key: &SnapshotKey) -> Result<()> {
+        self.folders.discard(key)
     }
 
     fn remove(&self, id: &ChainId) -> Result<()> {

@@ -120,8 +120,6 @@ fn cgroup_file(id: &str, names: &[&str]) -> String {
 fn assert_no_container_is_left(store: &Store, id: &str) {
     assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
     assert_eq!(store.container_ids(), Vec::<String>::new());
-    // It removes files when everybody knows of the end already.
-    eventually("the monitor has ended", || processes_with(id).is_empty());
     let mut folders =
         ["root/container-names", "run/containers"].map(|folder| store.path().join(folder)).to_vec();
     folders.extend(["active", "staging"].iter().flat_map(|name| kit::snapshot_folders(store, name)));
@@ -131,6 +129,7 @@ fn assert_no_container_is_left(store: &Store, id: &str) {
         assert!(names.is_empty(), "{} has {names:?}", folder.display());
     }
     assert_eq!(cgroups(id), Vec::<PathBuf>::new());
+    eventually("the monitor has ended", || processes_with(id).is_empty());
 }
 
 /// The processes with `word` in their arguments.
