@@ -1,5 +1,6 @@
 //! The container store: names, lookups, states across crashes and reboots.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -196,6 +197,18 @@ fn renames_and_repairs_a_rename_cut_short() {
     let taker = place.create("newer");
     assert_eq!(place.store.find("newer").unwrap().record.id, taker);
     assert_eq!(place.store.find("new").unwrap().record.id, id);
+}
+
+#[test]
+fn all_of_many_are_listed_newest_first() {
+    let place = place();
+    let ids: Vec<_> = (0..150).map(|number| place.create(&format!("name{number}"))).collect();
+    fs::write(place.root.path().join("containers").join(ids[149].as_str()).join("container.json"), "{")
+        .unwrap();
+    let listed: Vec<_> = place.store.list().unwrap().into_iter().map(|found| found.record).collect();
+    assert!(listed.is_sorted_by(|one, next| one.created >= next.created));
+    let listed: BTreeSet<_> = listed.into_iter().map(|record| record.id).collect();
+    assert_eq!(listed, ids[..149].iter().cloned().collect(), "what cannot be read is left out");
 }
 
 #[test]

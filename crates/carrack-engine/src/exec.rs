@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use carrack_container::attach::{Event, Peer, Signals};
+use carrack_container::attach::{Event, Peer};
 use carrack_container::monitor::Monitor;
 use carrack_container::{Container, ContainerId, ContainerRecord, ProcessId, Program, Status};
 use carrack_runtime::{Exec, Inherited};
@@ -53,23 +53,13 @@ pub(crate) struct ExecTask {
 }
 
 impl Engine {
-    /// Starts a program in the container that `text` names; `signals` are attended to until it runs.
-    pub fn exec(
-        &self,
-        text: &str,
-        request: ExecRequest,
-        signals: Option<Signals<'_>>,
-    ) -> Result<Session<'_>> {
+    /// Starts a program in the container that `text` names.
+    pub fn exec(&self, text: &str, request: ExecRequest) -> Result<Session<'_>> {
         let container = self.containers.find(text)?;
-        self.start_exec(&container, request, signals).operation("execute a command in container", text)
+        self.start_exec(&container, request).operation("execute a command in container", text)
     }
 
-    fn start_exec(
-        &self,
-        container: &Container,
-        request: ExecRequest,
-        signals: Option<Signals<'_>>,
-    ) -> Result<Session<'_>> {
+    fn start_exec(&self, container: &Container, request: ExecRequest) -> Result<Session<'_>> {
         if container.state.status == Status::Paused {
             let hint = format!("unpause it first: carrack unpause {}", container.record.name);
             return Err(Error::refused("it is paused", hint));
@@ -102,7 +92,7 @@ impl Engine {
             exec_id: Some(exec_id.clone()),
         };
         let client = self.start_stage(&Task::Exec(Box::new(task)), &title, &request.descriptors)?;
-        wait_started(&client, signals)?;
+        wait_started(&client, None)?;
         Ok(Session::of_exec(self, client, id, exec_id))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use carrack_engine::{DetachKeys, ExecRequest, Signals};
+use carrack_engine::{DetachKeys, ExecRequest};
 use clap::Args;
 
 use super::container_flags::PreservedDescriptors;
@@ -72,12 +72,13 @@ impl Command for Exec {
         };
         let engine = context.engine()?;
         if self.detach {
-            engine.exec(&self.container, request, None)?;
+            engine.exec(&self.container, request)?;
             return Ok(0);
         }
         let attendance = Attendance::new(self.interactive, self.tty);
-        let mut attendant = Attendance { detach_keys: self.detach_keys, ..attendance }.begin()?;
-        let start = |signals: Signals<'_>| engine.exec(&self.container, request, Some(signals));
-        terminal::attend(&attendant.while_starting(start)?, attendant)
+        // As in Docker: a signal would reach the container's own program, which is another.
+        let attendance = Attendance { detach_keys: self.detach_keys, proxy_signals: false, ..attendance };
+        let attendant = attendance.begin()?;
+        terminal::attend(&engine.exec(&self.container, request)?, attendant)
     }
 }

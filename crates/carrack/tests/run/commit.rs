@@ -149,6 +149,10 @@ fn a_container_goes_on_after_a_commit_that_failed_or_was_killed() {
         "the next command lets it go on"
     );
     assert!(!is_frozen());
+    let killed = host("sh", ["-c", &format!("ulimit -f 512; exec {CARRACK} {words}")]);
+    assert!(killed.code != 0 && is_frozen());
+    store.carrack(["ps"]).success();
+    assert!(!is_frozen(), "a command that looks at all containers does too");
     commit(&store, &[&container, NAME]);
     assert!(!is_frozen());
     store.carrack(["rm", "--force", &container]).success();

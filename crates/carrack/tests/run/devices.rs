@@ -245,17 +245,37 @@ devices: [{{name: all, containerEdits: {{hooks: [{{hookName: poststop, path: {sc
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 1);
 }
 
+/// Settings by which a start with `--gpus all` takes so long.
+fn settings_with_sleep(store: &Store, seconds: &str) -> PathBuf {
+    let file = format!(
+        "cdiVersion: 0.8.0
+kind: nvidia.com/gpu
+devices:
+  - name: all
+    containerEdits: {{hooks: [{{hookName: createRuntime, path: /bin/sleep, args: [sleep, '{seconds}']}}]}}
+"
+    );
+    settings_with_cdi(store, "gpu.yaml", &file)
+}
+
+#[test]
+fn a_signal_that_comes_before_the_program_is_passed_on_to_it() {
+    let store = store();
+    let settings = settings_with_sleep(&store, "3.1415");
+    let mut command = store.command();
+    command.arg("--settings").arg(&settings).args(["run", "--rm", "--network", "none", "--gpus", "all"]);
+    // Process 1 has it ignored as long as it does not ask for it; that of --init passes it on.
+    let mut run = command.args(["--init", IMAGE, "sleep", "1000"]).spawn().unwrap();
+    eventually("the hook runs", || processes_with("3.1415").len() == 1);
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(143));
+}
+
 #[test]
 fn a_start_that_hangs_is_left_by_signals_and_ended_by_force() {
     let store = store();
     // A time that no other process sleeps.
-    let file = "cdiVersion: 0.8.0
-kind: nvidia.com/gpu
-devices:
-  - name: all
-    containerEdits: {hooks: [{hookName: createRuntime, path: /bin/sleep, args: [sleep, '31415']}]}
-";
-    let settings = settings_with_cdi(&store, "gpu.yaml", file);
+    let settings = settings_with_sleep(&store, "31415");
     for (name, end) in [("one", ["stop", "one"].as_slice()), ("two", &["rm", "--force", "two"])] {
         let mut command = store.command();
         command.arg("--settings").arg(&settings).args(["run", "--name", name, "--network", "none"]);

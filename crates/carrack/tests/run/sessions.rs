@@ -1,7 +1,7 @@
 //! How a user takes part in a run: streams, keys, signals, files that name the container, what replaces what.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use carrack_testkit::Run;
@@ -106,6 +106,23 @@ fn a_signal_that_comes_as_soon_as_the_program_runs_reaches_it() {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(7), "round {round}");
     }
+}
+
+#[test]
+fn a_signal_to_exec_ends_exec_alone() {
+    let store = store();
+    detached(&store, &["--name", "one"], UNTIL_TERM);
+    await_ready(&store, "one");
+    let mut exec = store.command();
+    exec.args(["exec", "one", "sh", "-c", "echo there; sleep 1000"]).stdout(Stdio::piped());
+    let mut exec = exec.spawn().unwrap();
+    let mut there = [0; 5];
+    exec.stdout.as_mut().unwrap().read_exact(&mut there).unwrap();
+    kill_process(Pid::from_child(&exec), Signal::TERM).unwrap();
+    assert_eq!(exec.wait().unwrap().code(), None, "the signal ends the command");
+    assert!(store.carrack(["top", "one"]).success().stdout.contains("sleep 1000"));
+    assert_eq!(inspect(&store, "one", "{{.State.Status}}"), "running");
+    store.carrack(["rm", "-f", "one"]).success();
 }
 
 #[test]
