@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,6 +21,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 const ALIGNMENT: usize = 4096;
 /// As many blocks wait for the thread: the disk has the next one at hand.
 const BLOCKS: usize = 2;
+
+/// Fills a buffer with the bytes at a place.
+pub(crate) type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> io::Result<()> + 'a;
 
 /// Takes bytes, and writes them in blocks.
 pub struct BlockWriter {
@@ -45,17 +49,42 @@ struct Block {
     bytes: Vec<u8>,
     start: usize,
     length: usize,
+    /// Which pages are to be written: those with a byte that is not left out.
+    pages: [bool; BLOCK_BYTES / ALIGNMENT],
 }
 
 impl Block {
     fn new() -> Self {
         let bytes = vec![0; BLOCK_BYTES + ALIGNMENT];
         let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        Self { bytes, start, length: 0 }
+        Self { bytes, start, length: 0, pages: [false; BLOCK_BYTES / ALIGNMENT] }
     }
 
-    fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.length]
+    fn clear(&mut self) {
+        self.length = 0;
+        self.pages.fill(false);
+    }
+
+    /// Says that the bytes in `range` are to be written.
+    fn mark(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            self.pages[range.start / ALIGNMENT..range.end.div_ceil(ALIGNMENT)].fill(true);
+        }
+    }
+
+    /// The runs of pages that are to be written: where each begins in the block, and its bytes.
+    fn runs(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let filled = &self.bytes[self.start..self.start + self.length];
+        let mut runs = Vec::new();
+        let mut at = 0;
+        for run in self.pages[..self.length.div_ceil(ALIGNMENT)].chunk_by(|one, next| one == next) {
+            let end = (at + run.len() * ALIGNMENT).min(filled.len());
+            if run[0] {
+                runs.push((at, &filled[at..end]));
+            }
+            at = end;
+        }
+        runs.into_iter()
     }
 
     fn room(&mut self) -> &mut [u8] {
@@ -77,7 +106,7 @@ impl BlockWriter {
                 Ok(0) => return Ok(copied),
                 Ok(count) => {
                     copied += count as u64;
-                    self.filled(count)?;
+                    self.filled(count, true)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -90,14 +119,50 @@ impl BlockWriter {
         self.end_thread()?;
         // The rest is no whole block, which the cache takes alone.
         let _ = cache::bypass(&self.file, false);
-        self.file.write_all_at(self.block.filled(), self.position)?;
+        for (start, bytes) in self.block.runs() {
+            self.file.write_all_at(bytes, self.position + start as u64)?;
+        }
         self.position += self.block.length as u64;
-        self.block.length = 0;
+        self.block.clear();
         Ok(&self.file)
     }
 
-    /// Counts bytes that were put into the block.
-    fn filled(&mut self, count: usize) -> io::Result<()> {
+    /// Takes bytes of which no whole page is written, unless [`BlockWriter::write_after_all`] says so.
+    pub fn leave_out(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = self.block.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            self.filled(count, false)?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Writes whole pages in `range` of the file that were left out, as `read` has them.
+    pub fn write_after_all(&mut self, range: Range<u64>, read: &ReadAt<'_>) -> io::Result<()> {
+        const PAGE: u64 = ALIGNMENT as u64;
+        // What is still in memory has the bytes.
+        let within = |place: u64| usize::try_from(place.saturating_sub(self.position)).unwrap_or(BLOCK_BYTES);
+        let in_block = within(range.start)..within(range.end).min(self.block.length);
+        self.block.mark(in_block);
+        let (mut at, end) = (range.start.next_multiple_of(PAGE), range.end.min(self.position) / PAGE * PAGE);
+        let mut block = Block::new();
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let bytes = &mut block.bytes[block.start..block.start + count];
+            read(bytes, at)?;
+            write_aligned(&self.file, bytes, at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Counts bytes that were put into the block, and marks them as to be written or not.
+    fn filled(&mut self, count: usize, is_written: bool) -> io::Result<()> {
+        if is_written {
+            self.block.mark(self.block.length..self.block.length + count);
+        }
         self.block.length += count;
         if self.block.length < BLOCK_BYTES {
             return Ok(());
@@ -141,25 +206,31 @@ fn write_blocks(
         if position == cached_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64 {
             bypasses = cache::bypass(file, true).is_ok();
         }
-        let written = file.write_all_at(block.filled(), position);
-        if bypasses && written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
-            // The file system asks for something else of such writes.
-            cache::bypass(file, false)?;
-            bypasses = false;
-            file.write_all_at(block.filled(), position)?;
-        } else {
-            written?;
+        for (start, bytes) in block.runs() {
+            write_aligned(file, bytes, position + start as u64)?;
         }
         if !bypasses {
             // So that little is left for the sync at the end.
             cache::start_writeback(file, position, BLOCK_BYTES as u64);
         }
         position += BLOCK_BYTES as u64;
-        block.length = 0;
+        block.clear();
         // Nobody wants it at the end.
         let _ = empty.try_send(block);
     }
     Ok(())
+}
+
+/// Writes whole blocks, past the cache if that is asked for and possible.
+fn write_aligned(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    match file.write_all_at(bytes, position) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            // The file system asks for something else of such writes.
+            cache::bypass(file, false)?;
+            file.write_all_at(bytes, position)
+        }
+        written => written,
+    }
 }
 
 impl Drop for BlockWriter {
@@ -174,7 +245,7 @@ impl Write for BlockWriter {
         let room = self.block.room();
         let count = room.len().min(bytes.len());
         room[..count].copy_from_slice(&bytes[..count]);
-        self.filled(count)?;
+        self.filled(count, true)?;
         Ok(count)
     }
 

@@ -44,6 +44,12 @@ pub enum Error {
         /// The blob's size in bytes.
         got: u64,
     },
+    /// What a composed blob says that it borrows cannot be.
+    #[error("cannot open blob {digest}: what it shares with others is not written down right")]
+    Parts {
+        /// The blob.
+        digest: Digest,
+    },
     /// The file system failed.
     #[error(transparent)]
     Io(#[from] carrack_sys::Error),

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use carrack_oci::{Descriptor, Digest, MAX_DOCUMENT_BYTES};
-use carrack_sys::{IoContext, atomic};
+use carrack_sys::{IoContext, atomic, tree};
 
 use crate::writer::CACHED_BYTES;
 use crate::{BlobWriter, Error, Ingest, Result, ScratchWriter};
@@ -36,13 +36,13 @@ impl ContentStore {
         let path = self.blob_path(digest);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.composed_size(digest),
             Err(error) => Err(error).during("look up", &path).map_err(Error::from),
         }
     }
 
-    /// Opens a blob for reading.
-    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+    /// Opens the file of a blob that is whole: a document, or anything in a store where nothing borrows.
+    pub fn open_file(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
         match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -54,7 +54,7 @@ impl ContentStore {
 
     /// Reads a manifest, index or config whole (at most 4 MiB), and verifies it again.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
-        let file = self.open_blob(digest)?;
+        let file = self.open_file(digest)?;
         let mut bytes = Vec::with_capacity(USUAL_DOCUMENT_BYTES);
         let limit = MAX_DOCUMENT_BYTES;
         file.take(limit + 1).read_to_end(&mut bytes).during("read", self.blob_path(digest))?;
@@ -111,12 +111,18 @@ impl ContentStore {
 
     /// Makes the names that [`BlobWriter::commit_unsynced`] has given durable.
     pub fn sync_names(&self) -> Result<()> {
-        Ok(atomic::sync_parent(&self.root.join("blobs/sha256/any"))?)
+        for folder in ["blobs/sha256", "composed"].map(|folder| self.root.join(folder)) {
+            if folder.is_dir() {
+                atomic::sync_parent(&folder.join("any"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a blob; one that does not exist is deleted already.
     pub fn delete(&self, digest: &Digest) -> Result<()> {
-        Ok(atomic::remove_file(&self.blob_path(digest))?)
+        atomic::remove_file(&self.blob_path(digest))?;
+        self.delete_composed(digest)
     }
 
     /// All blobs with their sizes in bytes, in no order.
@@ -131,10 +137,17 @@ impl ContentStore {
                 blobs.push((digest, entry.metadata().during("look up", entry.path())?.len()));
             }
         }
+        for digest in self.names_in::<Vec<_>>("composed")? {
+            if !self.blob_path(&digest).exists()
+                && let Some(size_bytes) = self.size(&digest)?
+            {
+                blobs.push((digest, size_bytes));
+            }
+        }
         Ok(blobs)
     }
 
-    /// What writers are at, or crashed and cancelled ones have left.
+    /// What writers are at, or what they and deletions have left that crashed or were cancelled.
     pub fn ingests(&self) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for folder in ["ingest", "blobs/sha256", "blobs/sha512"] {
@@ -146,12 +159,13 @@ impl ContentStore {
                 }
             }
         }
+        paths.extend(self.half_deleted()?);
         Ok(paths)
     }
 
     /// Removes what [`ContentStore::ingests`] finds; needs that nobody writes.
     pub fn clear_ingests(&self) -> Result<()> {
-        self.ingests()?.iter().try_for_each(|path| Ok(atomic::remove_file(path)?))
+        self.ingests()?.iter().try_for_each(|path| Ok(tree::remove_tree(path)?))
     }
 
     /// Where a blob is or would be, for handing its file on without copying.

@@ -2,14 +2,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carrack_oci::{Digest, Hasher};
 use carrack_sys::{IoContext, atomic};
 
-use crate::{BlockWriter, ContentStore, Result};
+use crate::blocks::ReadAt;
+use crate::{BlockWriter, ContentStore, Error, Parts, Result};
 
 /// As much of a blob that comes from elsewhere goes through the kernel's cache.
 pub(crate) const CACHED_BYTES: u64 = 16 << 20;
@@ -45,15 +47,74 @@ impl BlobWriter {
     }
 
     /// The same, but the name is durable only after [`ContentStore::sync_names`], or a sync of the whole file system.
-    pub fn commit_unsynced(mut self) -> Result<(Digest, u64)> {
+    pub fn commit_unsynced(self) -> Result<(Digest, u64)> {
+        self.commit_composed(&Parts::default())
+    }
+
+    /// Takes the next bytes, which another blob has too: whole pages of them are not written, unless
+    /// [`BlobWriter::write_after_all`] says so. What is left out is named in [`BlobWriter::commit_composed`].
+    pub fn leave_out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.blocks.leave_out(bytes)?;
+        self.hasher.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what was left out from `start` on, as `read` has it at places of the blob.
+    pub fn write_after_all(&mut self, range: Range<u64>, read: &ReadAt<'_>) -> io::Result<()> {
+        self.blocks.write_after_all(range, read)
+    }
+
+    /// [`BlobWriter::commit_unsynced`] for a blob of which `parts` were left out.
+    pub fn commit_composed(mut self, parts: &Parts) -> Result<(Digest, u64)> {
         let digest = self.hasher.clone().finish();
-        if self.store.size(&digest)? != Some(self.size_bytes) {
-            let file = self.blocks.finish().during("write", &self.path)?;
-            file.sync_data().during("sync", &self.path)?;
-            let path = self.store.blob_path(&digest);
-            std::fs::rename(&self.path, &path).during("rename to", &path)?;
+        if self.store.size(&digest)? == Some(self.size_bytes) {
+            return Ok((digest, self.size_bytes));
+        }
+        // Others borrow from what is left of it, and it must not borrow from them, nor from itself.
+        let is_whole = parts.is_empty() || self.store.is_lent(&digest);
+        if is_whole {
+            self.fill_in(parts)?;
+            self.name_whole(&digest)?;
+        } else {
+            self.sync_data()?;
+            self.store.name_composed(&self.path, &digest, parts)?;
         }
         Ok((digest, self.size_bytes))
+    }
+
+    /// Syncs what was written, and names it, if it is `expected`.
+    pub(crate) fn name_whole(&mut self, expected: &Digest) -> Result<()> {
+        let got = self.hasher.clone().finish();
+        if got != *expected {
+            let (expected, size_bytes) = (expected.clone(), self.size_bytes);
+            return Err(Error::DigestMismatch { expected, got, size_bytes });
+        }
+        self.sync_data()?;
+        let path = self.store.blob_path(expected);
+        Ok(std::fs::rename(&self.path, &path).during("rename to", &path)?)
+    }
+
+    fn sync_data(&mut self) -> Result<()> {
+        let file = self.blocks.finish().during("write", &self.path)?;
+        // What is left out at the end counts too.
+        file.set_len(self.size_bytes).during("write", &self.path)?;
+        Ok(file.sync_data().during("sync", &self.path)?)
+    }
+
+    /// Writes all that was left out.
+    fn fill_in(&mut self, parts: &Parts) -> Result<()> {
+        for part in parts.parts() {
+            let lender = &parts.lenders()[part.lender].digest;
+            let path = self.store.own_bytes(lender);
+            let file = File::open(&path).during("open", &path)?;
+            let read = |buffer: &mut [u8], offset: u64| {
+                file.read_exact_at(buffer, part.lender_offset + (offset - part.offset))
+            };
+            let range = part.offset..part.offset + part.size_bytes;
+            self.blocks.write_after_all(range, &read).during("write", &self.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -127,7 +188,7 @@ mod tests {
         let (digest, size_bytes, file) = scratch.finish();
         assert_eq!((digest, size_bytes), (Digest::of(b"hello"), 5));
         let mut bytes = [0; 5];
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"hello");
     }
 

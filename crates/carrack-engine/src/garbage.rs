@@ -58,13 +58,21 @@ impl Engine {
             collected.snapshots += taken.snapshots;
             collected.bytes += taken.bytes;
         }
+        let lent = self.content.borrowed_by(&marked.blobs)?;
         for (digest, size_bytes) in self.content.list()? {
-            if !marked.blobs.contains(&digest) {
-                self.content.delete(&digest)?;
-                collected.blobs += 1;
-                collected.bytes += size_bytes;
+            if marked.blobs.contains(&digest) {
+                continue;
             }
+            let kept_bytes =
+                lent.get(&digest).map_or(0, |ranges| ranges.iter().map(|(start, end)| end - start).sum());
+            match lent.contains_key(&digest) {
+                true => self.content.retire(&digest)?,
+                false => self.content.delete(&digest)?,
+            }
+            collected.blobs += 1;
+            collected.bytes += size_bytes.saturating_sub(kept_bytes);
         }
+        self.content.keep_lent(&lent)?;
         self.origins.retain(|origin| marked.names(origin))?;
         self.clear_leftovers()?;
         self.content.clear_ingests()?;

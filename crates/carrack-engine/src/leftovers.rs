@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use carrack_oci::Digest;
 use carrack_snapshot::SnapshotName;
 use carrack_sys::lock::Lock;
 use carrack_sys::{IoContext, atomic, tree};
@@ -61,8 +62,12 @@ impl Engine {
                 }
             }
         }
-        let blobs = self.content.list()?.into_iter().filter(|(digest, _)| !marked.blobs.contains(digest));
-        paths.extend(blobs.map(|(digest, _)| self.content.blob_path(&digest)));
+        let lent = self.content.borrowed_by(&marked.blobs)?;
+        let is_unused = |digest: &Digest| !marked.blobs.contains(digest) && !lent.contains_key(digest);
+        let blobs = self.content.list()?.into_iter().filter(|(digest, _)| is_unused(digest));
+        paths.extend(blobs.flat_map(|(digest, _)| self.content.paths(&digest)));
+        let kept = self.content.lent()?.into_iter().filter(|(digest, _)| !lent.contains_key(digest));
+        paths.extend(kept.map(|(_, path)| path));
         paths.sort();
         paths.dedup();
         Ok(paths)

@@ -186,7 +186,7 @@ impl Saving<'_> {
         }
         self.warn_of_plain_layers(image, &layers);
         let config = &image.manifest.config;
-        destination.put_file(config, &self.engine.content.open_blob(&config.digest)?)?;
+        destination.put_file(config, &self.engine.content.open_file(&config.digest)?)?;
         let (descriptor, bytes) = self.manifest(image, layers)?;
         destination.put_manifest(&descriptor, &bytes)?;
         Ok(descriptor)
@@ -219,7 +219,11 @@ impl Saving<'_> {
         destination: &mut dyn Destination,
     ) -> Result<()> {
         if *bytes == LayerBytes::Kept {
-            return Ok(destination.put_file(layer, &self.engine.content.open_blob(&layer.digest)?)?);
+            let mut blob = self.engine.content.open_blob(&layer.digest)?;
+            return Ok(match blob.whole() {
+                Some(file) => destination.put_file(layer, file)?,
+                None => destination.put_blob(layer, &mut blob)?,
+            });
         }
         std::thread::scope(|scope| {
             let mut reader = self.finder.open(scope, layer, bytes)?;

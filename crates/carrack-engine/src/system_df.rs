@@ -214,7 +214,7 @@ impl Engine {
             let image = Image::load(&self.content, &record.manifest)?;
             let mut digests: BTreeSet<Digest> = reachable_blobs(&self.content, &record)?;
             digests.extend(image.config.rootfs.diff_ids.iter().map(|diff_id| diff_id.0.clone()));
-            let mut parts: Parts = digests.iter().map(|digest| self.content.blob_path(digest)).collect();
+            let mut parts: Parts = digests.iter().flat_map(|digest| self.blob_parts(digest)).collect();
             for layer in image.layers() {
                 parts.extend(self.chain_parts(&layer.chain_id));
             }
@@ -222,6 +222,13 @@ impl Engine {
             images.push((record, parts));
         }
         Ok(images)
+    }
+
+    /// The files of a blob, and of those that it borrows from.
+    fn blob_parts(&self, digest: &Digest) -> Vec<PathBuf> {
+        let mut paths = self.content.paths(digest);
+        paths.extend(self.content.lender_paths(digest));
+        paths
     }
 
     fn chain_parts(&self, chain: &ChainId) -> Vec<PathBuf> {
@@ -253,7 +260,7 @@ impl Engine {
         let mut all = Parts::new();
         for entry in self.build_cache().entries()? {
             let mut parts = Parts::new();
-            parts.extend(entry.kept.blob.iter().map(|digest| self.content.blob_path(digest)));
+            parts.extend(entry.kept.blob.iter().flat_map(|digest| self.blob_parts(digest)));
             parts.extend(entry.kept.chain.iter().flat_map(|chain| self.chain_parts(chain)));
             let is_shared = parts.iter().any(|part| named.contains(part));
             for chain in
@@ -279,7 +286,8 @@ impl Engine {
     /// All blobs, snapshots and writes in progress.
     fn all_parts(&self) -> Result<Parts> {
         let mut parts: Parts = self.content.ingests()?.into_iter().collect();
-        parts.extend(self.content.list()?.iter().map(|(digest, _)| self.content.blob_path(digest)));
+        parts.extend(self.content.list()?.iter().flat_map(|(digest, _)| self.content.paths(digest)));
+        parts.extend(self.content.lent()?.into_iter().map(|(_, path)| path));
         parts.extend(self.snapshots.staged()?);
         for snapshot in self.snapshots.list()? {
             parts.extend(self.snapshots.paths(&snapshot.name));

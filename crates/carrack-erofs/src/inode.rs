@@ -366,13 +366,16 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Points the chunks of a record at another device, and takes its marks away.
-pub fn relocate(record: &mut [u8], device: u16) {
+/// Points the chunks of a record elsewhere, and takes its marks away: `place` tells the device and block for each block.
+pub fn relocate(record: &mut [u8], place: impl Fn(u32) -> (u16, u32)) {
     put(record, 20, &[0; 4]);
     let Some((_, start)) = Record(record).chunks() else { return };
     for chunk in record.get_mut(start..).unwrap_or_default().chunks_exact_mut(CHUNK_BYTES) {
-        if u32_at(chunk, 4) != NO_BLOCK {
+        let block = u32_at(chunk, 4);
+        if block != NO_BLOCK {
+            let (device, block) = place(block);
             put(chunk, 2, &device.to_le_bytes());
+            put(chunk, 4, &block.to_le_bytes());
         }
     }
 }

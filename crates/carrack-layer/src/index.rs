@@ -4,16 +4,19 @@
 //! mounted alone, with the tar as its device; whiteouts are character devices 0:0, and opaque folders have
 //! [`OPAQUE_XATTR`](crate::OPAQUE_XATTR), so that overlayfs can stack it.
 
+use std::cell::RefCell;
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use carrack_erofs::{Limits, Scratch};
+use carrack_oci::Hasher;
 use carrack_sys::tree::Usage;
 
 use crate::bounded::{Bounded, too_large};
 use crate::path::{Meaning, checked_path};
 use crate::scratch::anonymous_file;
-use crate::tar::Reader;
+use crate::tar::{EntryKind, Reader};
 use crate::{Error, Result};
 
 mod names;
@@ -29,12 +32,39 @@ pub struct IndexOptions<'a> {
     pub limits: Limits,
     /// A folder for a file without a name, for what does not fit into memory.
     pub scratch: &'a Path,
+    /// Where it is told where large files are in the tar, before their data are read.
+    pub large_files: Option<&'a RefCell<Vec<LargeFile>>>,
+}
+
+/// A file whose data are worth to be looked for in other layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LargeFile {
+    /// Equal paths and lengths have equal keys.
+    pub key: u64,
+    /// Where its data are in the tar, in bytes.
+    pub offset: u64,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+impl LargeFile {
+    /// Smaller files have hardly a whole page that need not be written.
+    pub const MIN_BYTES: u64 = 8192;
+
+    fn new(path: &Path, offset: u64, size_bytes: u64) -> Self {
+        let mut hasher = Hasher::sha256();
+        hasher.update(&size_bytes.to_le_bytes());
+        hasher.update(path.as_os_str().as_bytes());
+        let digest = hasher.finish();
+        let key = u64::from_str_radix(&digest.hex()[..16], 16).expect("a digest has hexadecimal digits");
+        Self { key, offset, size_bytes }
+    }
 }
 
 impl<'a> IndexOptions<'a> {
     /// The default bounds.
     pub fn new(scratch: &'a Path) -> Self {
-        Self { max_size_bytes: u64::MAX, limits: Limits::default(), scratch }
+        Self { max_size_bytes: u64::MAX, limits: Limits::default(), scratch, large_files: None }
     }
 }
 
@@ -69,7 +99,7 @@ pub fn index(
 ) -> Result<Indexed> {
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
     let mut reader = bounded(tar, options);
-    read_entries(&mut reader, &mut names)
+    read_entries(&mut reader, &mut names, options)
         .and_then(|entries| write(reader, names, out, options, entries))
         .map_err(|error| too_large(error, options.max_size_bytes))
 }
@@ -82,7 +112,7 @@ pub fn index_or_skim(
 ) -> Result<Option<Indexed>> {
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
     let mut reader = bounded(tar, options);
-    let indexed = match read_entries(&mut reader, &mut names) {
+    let indexed = match read_entries(&mut reader, &mut names, options) {
         Err(Error::Index(carrack_erofs::Error::TooLarge { .. })) => {
             drop(names);
             skim(reader).map(|()| None)
@@ -105,7 +135,7 @@ pub fn index_file(
     }
     let mut names = Names::new(options.limits, scratch(options.scratch))?;
     let mut reader = Reader::seekable(tar, length).accept_sparse();
-    let entries = read_entries(&mut reader, &mut names)?;
+    let entries = read_entries(&mut reader, &mut names, options)?;
     reader.finish()?;
     names.write(out, length, entries)
 }
@@ -135,13 +165,22 @@ fn scratch(folder: &Path) -> Scratch<'_> {
     Scratch::new(move || anonymous_file(folder))
 }
 
-fn read_entries(reader: &mut Reader<impl BufRead>, names: &mut Names<'_>) -> Result<u64> {
+fn read_entries(
+    reader: &mut Reader<impl BufRead>,
+    names: &mut Names<'_>,
+    options: &IndexOptions<'_>,
+) -> Result<u64> {
     let mut entries = 0;
     while let Some(entry) = reader.next_entry()? {
         entries += 1;
         let path = checked_path(&entry.path)?;
+        let data = reader.data();
+        let is_large = entry.kind == EntryKind::File && entry.size_bytes >= LargeFile::MIN_BYTES;
+        if let Some(files) = options.large_files.filter(|_| is_large && data.segments.is_none()) {
+            files.borrow_mut().push(LargeFile::new(&path, data.offset, entry.size_bytes));
+        }
         match Meaning::of(&path)? {
-            Meaning::Entry => names.add(&path, &entry, reader.data())?,
+            Meaning::Entry => names.add(&path, &entry, data)?,
             Meaning::Whiteout(name) => names.white_out(&path, name)?,
             Meaning::Opaque => names.mark_parent_opaque(&path)?,
             Meaning::Nothing => {}

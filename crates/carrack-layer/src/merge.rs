@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use carrack_erofs::{
-    Content, Error as IndexError, Image, InodeId, Kind, Limits, NodeId, Reader, Record, Records, Tree,
-    dirents, encode, relocate, write,
+    Content, Device, Error as IndexError, Image, InodeId, Kind, Limits, NodeId, Reader, Record, Records,
+    Tree, dirents, encode, relocate, write,
 };
 
 use crate::path::{refused, reversed};
@@ -35,20 +36,53 @@ pub struct Merged {
     pub inodes: u64,
 }
 
+/// A layer that is merged.
+#[derive(Debug)]
+pub struct LayerIndex {
+    /// Its index.
+    pub index: File,
+    /// What lies in the tars of other layers, in the order of the places in its own.
+    pub borrowed: Vec<Borrowed>,
+}
+
+/// A part of a layer's tar that lies in another tar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Borrowed {
+    /// The blocks in the layer's own tar.
+    pub blocks: Range<u32>,
+    /// The place of the other tar among the lenders.
+    pub lender: usize,
+    /// The first of the blocks there.
+    pub lender_block: u32,
+}
+
+impl From<File> for LayerIndex {
+    fn from(index: File) -> Self {
+        Self { index, borrowed: Vec::new() }
+    }
+}
+
 /// Merges the indexes of layers, the base first, into `out`, an empty file. To mount it, the tars are its devices in the
-/// same order. Nothing is synced.
+/// same order, and after them the `lenders`, tars of these lengths. Nothing is synced.
 ///
 /// Where the stack has more than `limits` or the format allow, the error is [`carrack_erofs::Error::TooLarge`]; the
 /// indexes can still be stacked one by one, if none has links to lower layers.
-pub fn merge(indexes: Vec<File>, out: &mut (impl Write + Seek), limits: Limits) -> Result<Merged> {
-    let mut layers = Layers { readers: Vec::new(), scratch: Vec::new() };
+pub fn merge(
+    indexes: Vec<LayerIndex>,
+    lenders: &[u64],
+    out: &mut (impl Write + Seek),
+    limits: Limits,
+) -> Result<Merged> {
+    let mut layers = Layers { readers: Vec::new(), borrowed: Vec::new(), scratch: Vec::new() };
     let mut devices = Vec::new();
-    for index in indexes {
+    for LayerIndex { index, borrowed } in indexes {
         let reader = Reader::open(index)?;
         let [device] = reader.devices() else { return Err(damaged("the index of a layer has one device")) };
         devices.push(device.clone());
         layers.readers.push(reader);
+        layers.borrowed.push(borrowed);
     }
+    devices.extend(lenders.iter().map(|size_bytes| Device { tag: Vec::new(), size_bytes: *size_bytes }));
     let Some(base) = layers.readers.first() else { return Err(damaged("a stack without layers")) };
     let root = record_number(0, base.root())?;
     let (tree, links) = (Tree::new(limits, root), HashMap::new());
@@ -64,7 +98,25 @@ pub fn merge(indexes: Vec<File>, out: &mut (impl Write + Seek), limits: Limits) 
 /// The indexes that are merged, as the source of records: numbers are of layer and inode.
 struct Layers {
     readers: Vec<Reader>,
+    /// What each of them borrows.
+    borrowed: Vec<Vec<Borrowed>>,
     scratch: Vec<u8>,
+}
+
+impl Layers {
+    /// The device and block of what a layer's index has at `block` of its tar.
+    fn place(&self, layer: usize, block: u32) -> (u16, u32) {
+        let borrowed = &self.borrowed[layer];
+        let after = borrowed.partition_point(|part| part.blocks.end <= block);
+        let device = |number: usize| u16::try_from(number + 1).unwrap_or_default();
+        match borrowed.get(after).filter(|part| part.blocks.contains(&block)) {
+            Some(part) => {
+                let number = self.readers.len() + part.lender;
+                (device(number), part.lender_block + (block - part.blocks.start))
+            }
+            None => (device(layer), block),
+        }
+    }
 }
 
 impl Records for Layers {
@@ -72,7 +124,7 @@ impl Records for Layers {
         let layer = (number >> NID_BITS) as usize;
         let nid = u64::from(number & ((1 << NID_BITS) - 1));
         let kind = self.readers[layer].inode(nid, record)?;
-        relocate(record, u16::try_from(layer + 1).unwrap_or_default());
+        relocate(record, |block| self.place(layer, block));
         if kind == Kind::Folder && has_opaque(record) {
             // The mark is for overlayfs; in the whole stack there is nothing left to hide.
             std::mem::swap(record, &mut self.scratch);

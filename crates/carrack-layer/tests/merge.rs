@@ -26,7 +26,7 @@ fn index_of(tar: &[u8]) -> File {
 
 fn merged(tars: &[Vec<u8>]) -> Result<Root, Error> {
     let mut out = Cursor::new(Vec::new());
-    merge(tars.iter().map(|tar| index_of(tar)).collect(), &mut out, Limits::default())?;
+    merge(tars.iter().map(|tar| index_of(tar).into()).collect(), &[], &mut out, Limits::default())?;
     let devices: Vec<_> = tars.iter().map(|tar| file(tar)).collect();
     Ok(mount(&file(&out.into_inner()), &devices))
 }
@@ -138,7 +138,8 @@ fn as_many_layers_as_there_may_be() {
     assert_eq!(seen(&root, false).len(), 3, "the root and two files");
     assert_eq!(root.read_small("last", 10).unwrap().unwrap(), b"126");
     let error = merge(
-        (0..128).map(|number| index_of(&tar(number))).collect(),
+        (0..128).map(|number| index_of(&tar(number)).into()).collect(),
+        &[],
         &mut Cursor::new(Vec::new()),
         Limits::default(),
     );
@@ -155,7 +156,12 @@ fn too_many_names_are_told_apart_from_damage() {
     let tar = |start: usize| {
         (start..start + 60).fold(Tar::default(), |tar, number| tar.file(&number.to_string(), "")).end()
     };
-    let error = merge(vec![index_of(&tar(0)), index_of(&tar(60))], &mut Cursor::new(Vec::new()), limits);
+    let error = merge(
+        vec![index_of(&tar(0)).into(), index_of(&tar(60)).into()],
+        &[],
+        &mut Cursor::new(Vec::new()),
+        limits,
+    );
     let error = error.unwrap_err();
     assert!(is_too_large(&error), "{error}");
     assert!(error.to_string().contains("100 entries"), "{error}");
@@ -181,12 +187,13 @@ fn a_damaged_index_is_an_error() {
         let mut damaged = bytes.clone();
         damaged[index] ^= [1, 0x80, 0xff][index % 3];
         // It may be another good index, but must be decided without a panic.
-        let layers = vec![index_of(&below), file(&damaged)];
-        let result = merge(layers, &mut Cursor::new(Vec::new()), Limits::default());
+        let layers = vec![index_of(&below).into(), file(&damaged).into()];
+        let result = merge(layers, &[], &mut Cursor::new(Vec::new()), Limits::default());
         assert!(result.is_err() || !(1024..1536).contains(&index), "{index}: it is under the checksum");
     }
     for length in (0..bytes.len()).step_by(100) {
-        merge(vec![file(&bytes[..length])], &mut Cursor::new(Vec::new()), Limits::default()).unwrap_err();
+        merge(vec![file(&bytes[..length]).into()], &[], &mut Cursor::new(Vec::new()), Limits::default())
+            .unwrap_err();
     }
 }
 

@@ -92,7 +92,7 @@ impl Store {
         if !self.repository(name).has_blob(digest)? {
             return Err(Failure::BlobUnknown { digest: digest.clone() });
         }
-        Ok(self.content.open_blob(digest)?)
+        Ok(self.content.open_file(digest)?)
     }
 
     /// Takes the bytes of an upload as a blob of the repository, if they have `digest`.

@@ -5,7 +5,9 @@
 //!   layers/ALGORITHM-HEX/        a layer, by diff ID; its tar is the blob of that digest in the content store
 //!     index                      its EROFS image, with the tar as device
 //!     summary.json               what stacking needs to know of it
-//!   merged/ALGORITHM-HEX         one EROFS image of a whole stack, by chain id; each visible layer's tar is a device
+//!     files                      where its large files are, for layers that come later: `sharing.rs`
+//!   merged/ALGORITHM-HEX         one EROFS image of a whole stack, by chain id; each visible layer's tar is a device,
+//!                                and so is what these borrow from
 //!   active/KEY/
 //!     fs/  work/                 upper and work folder; a view has neither
 //! ```
@@ -33,6 +35,7 @@ use crate::{
 };
 
 mod layers;
+mod sharing;
 mod stacks;
 mod written;
 
@@ -89,6 +92,11 @@ impl ErofsSnapshotter {
         let summary = self.layers.ensure(layer, &self.folders)?;
         if summary.is_opaque {
             record.visible_count = 0;
+        }
+        for lender in self.layers.parts(layer)?.lenders() {
+            if !record.lenders.contains(lender) {
+                record.lenders.push(lender.clone());
+            }
         }
         record.layers.insert(0, layer.clone());
         record.usage = Some(summary.usage);
@@ -180,7 +188,7 @@ impl Snapshots for ErofsSnapshotter {
             // An index that is missing is made again when it is needed; a tar is not.
             SnapshotName::Committed(_) => Ok(match record.layers.first() {
                 None => Some("its record does not name its layer".to_owned()),
-                Some(layer) => self.layers.lacks_tar(layer)?,
+                Some(layer) => self.layers.lacks_tar(layer),
             }),
         })
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use carrack_content::Lender;
 use carrack_oci::{ChainId, DiffId};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
@@ -32,6 +33,9 @@ pub(crate) struct Record {
     /// Where layers are not extracted: the layer of this snapshot, if it is committed, then those of its ancestors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<DiffId>,
+    /// Where layers are not extracted: what the layers of this snapshot and its ancestors borrow from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lenders: Vec<Lender>,
     /// Where layers are not extracted: how the root of what is shown looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootFolder>,

@@ -213,3 +213,98 @@ fn four_layers_at_once_are_all_indexed() {
         assert_eq!(root.read_small(&path, 100).unwrap().unwrap(), path.as_bytes());
     }
 }
+
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = carrack_layer::tar::Writer::new(Vec::new());
+    for (name, bytes) in files {
+        tar.append(&Entry { size_bytes: bytes.len() as u64, ..entry(name) }, *bytes).unwrap();
+    }
+    tar.finish().unwrap()
+}
+
+fn add_tar(store: &ErofsSnapshotter, parent: Option<&ChainId>, tar: &[u8]) -> ChainId {
+    let unpacked = store.unpack(&SnapshotKey::unique("layer"), &mut &tar[..], None).unwrap();
+    let id = ChainId::child(parent, unpacked.diff_id());
+    store.stack(unpacked, parent, &id).unwrap();
+    store.seal(&id).unwrap();
+    id
+}
+
+/// Bytes that no other seed gives, of a length that is no multiple of anything.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let word = |number: usize| (seed * 0x9e37_79b9 + number as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (0..length).map(|number| (word(number) >> 32) as u8).collect()
+}
+
+#[track_caller]
+fn assert_files(store: &ErofsSnapshotter, id: &ChainId, files: &[(&str, &[u8])]) {
+    for mount in [
+        store.view(&SnapshotKey::unique("view"), id).unwrap(),
+        store.prepare(&SnapshotKey::unique("active"), Some(id)).unwrap(),
+    ] {
+        let root = mount.open_root().unwrap();
+        for (name, bytes) in files {
+            assert!(root.read_small(name, 1 << 30).unwrap().unwrap() == *bytes, "{name}");
+        }
+    }
+}
+
+fn allocated(folder: &Path) -> u64 {
+    carrack_sys::tree::allocated_bytes(folder).unwrap()
+}
+
+#[test]
+fn the_next_version_of_an_app_shares_the_files_that_are_the_same() {
+    let Fixture { folder, content, store } = fixture();
+    let (big, same, small) = (noise(1, 3_000_001), noise(2, 20_011), noise(3, 600));
+    let (old, new) = (noise(4, 200_000), noise(5, 200_000));
+    // What differs at its end only is found out late.
+    let mut late = big.clone();
+    *late.last_mut().unwrap() ^= 1;
+    let base = add_tar(&store, None, &tar_of(&[("base", &noise(6, 9000))]));
+    let first_files =
+        [("a/big", &big[..]), ("same", &same), ("small", &small), ("other", &old), ("late", &big)];
+    let first = add_tar(&store, Some(&base), &tar_of(&first_files));
+    let before = allocated(folder.path());
+    let second_files =
+        [("new", &new[..]), ("a/big", &big), ("other", &new), ("late", &late), ("same", &same)];
+    let second_tar = tar_of(&second_files);
+    let second = add_tar(&store, Some(&base), &second_tar);
+    let grown = allocated(folder.path()) - before;
+    assert!(grown < (2 * new.len() + late.len()) as u64 + 100_000, "{grown} bytes more");
+    assert!(grown > late.len() as u64, "what differs is not shared: {grown}");
+    assert_files(&store, &first, &first_files);
+    assert_files(&store, &second, &second_files);
+    let layer = store.tars_of(&second).unwrap().remove(0);
+    assert_eq!(content.verify(&layer.0).unwrap(), second_tar.len() as u64);
+    assert!(store.verify(&second, &mut std::io::empty()).unwrap().is_none());
+    assert!(store.check().unwrap().is_empty());
+
+    // The third shares with the second what that has from the first; a layer on top of it is stacked, or merged.
+    let third_files = [("a/big", &big[..]), ("other", &new), ("third", b"x")];
+    let third = add_tar(&store, None, &tar_of(&third_files));
+    assert_files(&store, &third, &third_files);
+    let above = add(&store, Some(&third), &[entry("above")]);
+    assert_files(&store, &above, &[("above", b"above"), ("a/big", &big)]);
+    let fourth = add_tar(&store, Some(&above), &tar_of(&[("other", &new)]));
+    assert_files(&store, &fourth, &[("above", b"above"), ("a/big", &big), ("other", &new)]);
+    let last = store.tars_of(&fourth).unwrap().remove(0);
+    let lenders = content.parts(&last.0).unwrap().unwrap();
+    assert_eq!(lenders.lenders().len(), 1);
+    assert_eq!(lenders.lenders()[0].digest, layer.0, "the second has it itself");
+}
+
+#[test]
+fn what_cannot_be_merged_borrows_nothing() {
+    let Fixture { folder: _folder, store, content } = fixture();
+    let store = store.with_merge_limits(Limits { entries: 8, ..Limits::default() });
+    let big = noise(1, 300_000);
+    let first = add_tar(&store, None, &tar_of(&[("big", &big)]));
+    let files: Vec<String> = (0..9).map(|number| format!("file{number}")).collect();
+    let mut second: Vec<(&str, &[u8])> = files.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    second.push(("big", &big));
+    let second = add_tar(&store, Some(&first), &tar_of(&second));
+    let layer = store.tars_of(&second).unwrap().remove(0);
+    assert!(content.is_whole(&layer.0));
+    assert_files(&store, &second, &[("big", &big), ("file8", b"x")]);
+}

@@ -19,6 +19,7 @@ pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
+pub mod sparse;
 pub mod tree;
 
 pub use error::{Error, IoContext, Result};

@@ -3,6 +3,7 @@
 //! Invariant: one large index is written at a time in a process, because its names are held in memory while it is; other
 //! large layers that come meanwhile are only written down, and indexed from there by whoever is free first: nobody waits.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,14 +12,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use carrack_content::ContentStore;
-use carrack_erofs::{Limits, Reader};
-use carrack_layer::{IndexOptions, Indexed, is_layer_xattr};
+use carrack_content::{ContentStore, Lender, Parts};
+use carrack_erofs::{BLOCK_BYTES, Limits, Reader};
+use carrack_layer::{Borrowed, IndexOptions, Indexed, LargeFile, LayerIndex, is_layer_xattr};
 use carrack_oci::DiffId;
 use carrack_sys::atomic;
 use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
 
+use super::sharing;
 use super::written::written_down;
 use crate::folders::{Folders, file_name, folder_names, parse_file_name, rename_new};
 use crate::record::{Record, RecordedUsage, RootFolder};
@@ -78,9 +80,33 @@ impl Layers {
         self.path(layer).join("index")
     }
 
-    /// Where the tar of a layer is.
+    /// Where all layers are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn content(&self) -> &ContentStore {
+        &self.content
+    }
+
+    /// Where the tar of a layer is, or as much of it as it does not borrow.
     pub fn tar(&self, layer: &DiffId) -> PathBuf {
-        self.content.blob_path(&layer.0)
+        self.content.own_bytes(&layer.0)
+    }
+
+    /// Whether its index and tar show a layer, without the tars of others.
+    pub fn is_whole(&self, layer: &DiffId) -> bool {
+        self.content.is_whole(&layer.0)
+    }
+
+    /// Where a layer borrows, and from what.
+    pub fn parts(&self, layer: &DiffId) -> Result<Parts> {
+        Ok(self.content.parts(&layer.0)?.unwrap_or_default())
+    }
+
+    /// Lets a layer borrow nothing any more.
+    pub fn make_whole(&self, layer: &DiffId) -> Result<()> {
+        Ok(self.content.make_whole(&layer.0)?)
     }
 
     /// Whether tar and index are there.
@@ -127,8 +153,8 @@ impl Layers {
     pub fn add(&self, tar: &mut dyn Read, folders: &Folders) -> Result<(DiffId, u64)> {
         let alone = try_lock();
         let staged = folders.stage()?;
-        let (indexed, writer) = written_down(tar, self.content.bulk_writer()?, |tar| {
-            write_index(&staged.path, |out, options| match alone {
+        let (indexed, writer, found) = written_down(tar, self.content.bulk_writer()?, self, |tar, files| {
+            write_index(&staged.path, files, |out, options| match alone {
                 Some(_) => carrack_layer::index(tar, out, options).map(Some),
                 None => carrack_layer::index_or_skim(
                     tar,
@@ -137,10 +163,13 @@ impl Layers {
                 ),
             })
         })?;
-        let (digest, size_bytes) = writer.commit_unsynced()?;
+        let (digest, size_bytes) = writer.commit_composed(&found.parts)?;
         let layer = DiffId(digest);
         match indexed {
-            Some(indexed) => self.name(&staged.path, &layer, &summarize(&staged.path, &indexed)?)?,
+            Some(indexed) => {
+                sharing::write_list(&staged.path, &found.files)?;
+                self.name(&staged.path, &layer, &summarize(&staged.path, &indexed)?)?;
+            }
             None => self.pending().push(layer.clone()),
         }
         drop(alone);
@@ -176,7 +205,10 @@ impl Layers {
     fn index_stored(&self, layer: &DiffId, folders: &Folders) -> Result<Summary> {
         let staged = folders.stage()?;
         let tar = self.content.open_blob(&layer.0)?;
-        let indexed = write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        let files = RefCell::default();
+        let indexed =
+            write_index(&staged.path, &files, |out, options| carrack_layer::index_file(tar, out, options))?;
+        sharing::write_list(&staged.path, &files.take())?;
         let summary = summarize(&staged.path, &indexed)?;
         self.name(&staged.path, layer, &summary)?;
         Ok(summary)
@@ -197,10 +229,12 @@ impl Layers {
         Ok(())
     }
 
-    /// Says so when the tar of a layer is not there.
-    pub fn lacks_tar(&self, layer: &DiffId) -> Result<Option<String>> {
-        let has_tar = self.content.size(&layer.0)?.is_some();
-        Ok((!has_tar).then(|| format!("the tar of its layer ({layer}) is not there")))
+    /// Says so when the tar of a layer is not there, or one that it borrows from.
+    pub fn lacks_tar(&self, layer: &DiffId) -> Option<String> {
+        self.content
+            .open_blob(&layer.0)
+            .err()
+            .map(|error| format!("the tar of its layer is not there: {error}"))
     }
 
     /// Indexes a layer once more and compares: its folder, when that has another index.
@@ -211,7 +245,8 @@ impl Layers {
         let _one_at_a_time = lock();
         let staged = folders.stage()?;
         let tar = self.content.open_blob(&layer.0)?;
-        write_index(&staged.path, |out, options| carrack_layer::index_file(tar, out, options))?;
+        let files = RefCell::default();
+        write_index(&staged.path, &files, |out, options| carrack_layer::index_file(tar, out, options))?;
         let is_same = same_content(&staged.path.join("index"), &self.index(layer))?;
         Ok((!is_same).then(|| self.path(layer)))
     }
@@ -283,11 +318,13 @@ pub(super) fn same_content(one: &Path, other: &Path) -> Result<bool> {
 /// Writes an index into a folder.
 fn write_index<T>(
     folder: &Path,
+    large_files: &RefCell<Vec<LargeFile>>,
     write: impl FnOnce(&mut File, &IndexOptions<'_>) -> carrack_layer::Result<T>,
 ) -> Result<T> {
     let path = folder.join("index");
     let mut file = File::create_new(&path).during("create", &path)?;
-    let written = write(&mut file, &IndexOptions::new(folder))?;
+    let options = IndexOptions { large_files: Some(large_files), ..IndexOptions::new(folder) };
+    let written = write(&mut file, &options)?;
     file.sync_data().during("sync", &path)?;
     Ok(written)
 }
@@ -330,13 +367,17 @@ fn root_of(index: &Path) -> Result<Option<RootFolder>> {
     }))
 }
 
-/// Merges indexes, the lowest first, into a file; `false` when they have too many entries together.
-pub(super) fn merge(indexes: &[PathBuf], path: &Path, limits: Limits) -> Result<bool> {
+/// Merges the stack of the lowest layers first into a file; `false` when they have too many entries together.
+pub(super) fn merge(stack: &MergeStack, path: &Path, limits: Limits) -> Result<bool> {
     let _one_at_a_time = lock();
-    let indexes = indexes.iter().map(|index| File::open(index).during("open", index));
-    let indexes = indexes.collect::<carrack_sys::Result<Vec<_>>>()?;
+    let mut indexes = Vec::with_capacity(stack.layers.len());
+    for (index, parts) in &stack.layers {
+        let index = File::open(index).during("open", index)?;
+        indexes.push(LayerIndex { index, borrowed: borrowed(parts, &stack.lenders) });
+    }
+    let lenders: Vec<u64> = stack.lenders.iter().map(|lender| lender.size_bytes).collect();
     let mut file = File::create_new(path).during("create", path)?;
-    match carrack_layer::merge(indexes, &mut file, limits) {
+    match carrack_layer::merge(indexes, &lenders, &mut file, limits) {
         Ok(_) => Ok(true),
         Err(carrack_layer::Error::Index(carrack_erofs::Error::TooLarge { what, limit })) => {
             tracing::debug!(what, limit, "the stack is too large to be merged");
@@ -344,6 +385,29 @@ pub(super) fn merge(indexes: &[PathBuf], path: &Path, limits: Limits) -> Result<
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What is merged.
+pub(super) struct MergeStack {
+    /// Indexes and what their layers borrow, the lowest first.
+    pub layers: Vec<(PathBuf, Parts)>,
+    /// What they borrow from, in the order of devices.
+    pub lenders: Vec<Lender>,
+}
+
+/// What a layer borrows from these lenders. A layer that was whole when its record was written, and borrows from others,
+/// is there as a whole still.
+fn borrowed(parts: &Parts, lenders: &[Lender]) -> Vec<Borrowed> {
+    let numbers: Option<Vec<usize>> =
+        parts.lenders().iter().map(|wanted| lenders.iter().position(|lender| lender == wanted)).collect();
+    let Some(numbers) = numbers else { return Vec::new() };
+    let block = |bytes: u64| u32::try_from(bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
+    let borrowed = parts.parts().iter().map(|part| Borrowed {
+        blocks: block(part.offset)..block((part.offset + part.size_bytes).next_multiple_of(BLOCK_BYTES)),
+        lender: numbers[part.lender],
+        lender_block: block(part.lender_offset),
+    });
+    borrowed.collect()
 }
 
 #[cfg(test)]

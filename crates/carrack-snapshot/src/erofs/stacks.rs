@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use carrack_content::Parts;
 use carrack_layer::Limits;
 use carrack_oci::ChainId;
 use carrack_sys::atomic::{self, Durability};
 
-use super::layers::{self, Layers};
+use super::layers::{self, Layers, MergeStack};
 use crate::folders::{Folders, file_name, files_of, folder_names, parse_file_name};
 use crate::record::Record;
 use crate::{Error, ImageMount, Lower, Mount, Result};
@@ -75,8 +76,13 @@ impl Stacks {
         }
         if let Some(id) = stack.get(above) {
             let shares = self.shares.as_ref().map(|folder| folder.join(file_name(&id.0)));
-            // The devices of a merged image are those of its layers, the lowest first.
-            let devices = visible[above..].iter().rev().map(|layer| layers.tar(layer)).collect();
+            // The devices of a merged image are those of its layers, the lowest first, and what these borrow from.
+            let mut devices: Vec<_> = visible[above..].iter().rev().map(|layer| layers.tar(layer)).collect();
+            let lenders = match above {
+                0 => record.lenders.clone(),
+                _ => folders.committed_record(id)?.lenders,
+            };
+            devices.extend(lenders.iter().map(|lender| layers.content().own_bytes(&lender.digest)));
             lowers.push(ImageMount { index: self.path(id), devices, shares });
         }
         Ok(lowers)
@@ -94,7 +100,9 @@ impl Stacks {
             // Whiteouts at the very bottom would be seen, there is nothing that they hide.
             let is_alone = is_lowest(place);
             // Links at the very bottom lead nowhere; it is for the merge to say so.
-            let needs_merge = summary.has_links_below || (summary.needs_below && !is_alone);
+            let needs_merge = summary.has_links_below
+                || (summary.needs_below && !is_alone)
+                || (!record.lenders.is_empty() && !layers.is_whole(layer));
             if needs_merge || (summary.has_whiteouts && is_alone) {
                 return Ok(false);
             }
@@ -126,8 +134,9 @@ impl Stacks {
         }
         let staged = folders.stage()?;
         let file = staged.path.join("merged");
-        let indexes: Vec<_> = visible.iter().rev().map(|layer| layers.index(layer)).collect();
-        if !layers::merge(&indexes, &file, self.limits)? {
+        if !layers::merge(&merge_stack(record, layers)?, &file, self.limits)? {
+            // One by one they are mounted as they are.
+            visible.iter().try_for_each(|layer| layers.make_whole(layer))?;
             // Nobody shall try again for each container: it takes seconds.
             atomic::write(&self.refused_path(top), b"", 0o600, Durability::Volatile)?;
             return refuse();
@@ -151,12 +160,11 @@ impl Stacks {
         let visible = &record.layers[..record.visible().len()];
         let staged = folders.stage()?;
         let file = staged.path.join("merged");
-        let mut indexes = Vec::with_capacity(visible.len());
-        for layer in visible.iter().rev() {
+        for layer in visible {
             layers.ensure(layer, folders)?;
-            indexes.push(layers.index(layer));
         }
-        let is_same = layers::merge(&indexes, &file, self.limits)? && layers::same_content(&file, &path)?;
+        let stack = merge_stack(record, layers)?;
+        let is_same = layers::merge(&stack, &file, self.limits)? && layers::same_content(&file, &path)?;
         Ok((!is_same).then_some(path))
     }
 
@@ -191,4 +199,13 @@ impl Stacks {
     pub fn retain(&self, folders: &Folders) -> Result<()> {
         self.unused(folders)?.iter().try_for_each(|path| Ok(atomic::remove_file(path)?))
     }
+}
+
+/// What a merged image of all that can be seen of `record` is made of.
+fn merge_stack(record: &Record, layers: &Layers) -> Result<MergeStack> {
+    let visible = record.layers[..record.visible().len()].iter().rev();
+    let lenders = record.lenders.clone();
+    let parts = |layer| if lenders.is_empty() { Ok(Parts::default()) } else { layers.parts(layer) };
+    let layers = visible.map(|layer| Ok((layers.index(layer), parts(layer)?)));
+    Ok(MergeStack { layers: layers.collect::<Result<_>>()?, lenders })
 }
