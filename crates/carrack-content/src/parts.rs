@@ -324,6 +324,8 @@ impl ContentStore {
         // Another name first, so that a crash never leaves it without one.
         match fs::hard_link(self.own_bytes(digest), &path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Without a place for the name, the whole blob stays until the next collection.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
             result => result.during("link", &path)?,
         }
         atomic::sync_parent(&path)?;

@@ -12,7 +12,7 @@ mod kit;
 #[path = "system/repairs.rs"]
 mod repairs;
 
-use kit::{IMAGE, busybox, empty_store, files_below, host, store, with_input};
+use kit::{IMAGE, busybox, empty_store, files_below, host, id, store, with_input};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -105,6 +105,59 @@ fn df_tells_shared_from_unique() {
     assert_eq!(megabytes("1", 2), megabytes("base", 2), "what is shared is shared by both: {details}");
     assert!(megabytes("base", 2) > 8.0 && megabytes("base", 1) < 0.1, "{details}");
     assert!(megabytes("1", 1) > 4.0 && megabytes("1", 1) < 6.0, "{details}");
+}
+
+#[test]
+fn versions_of_an_app_take_the_files_that_they_share_once() {
+    let store = empty_store();
+    let version = |number: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |seed: usize, length: usize| -> String {
+            (0..length / 64).map(|line| format!("{seed:>20} {line:>42}\n")).collect()
+        };
+        fs::write(folder.path().join("common"), text(0, 8 * MEGABYTE)).unwrap();
+        fs::write(folder.path().join("own"), text(number, MEGABYTE)).unwrap();
+        let path = |name| folder.path().join(name).display().to_string();
+        busybox().layer(&format!("/common <({})\n/own <({})", path("common"), path("own")))
+    };
+    let images: Vec<_> = (1..=3).map(version).collect();
+    let (_, first) = pull_layout(&store, &images[0], "app:1");
+    let one = du_bytes(&store);
+    pull_layout(&store, &images[1], "app:2");
+    pull_layout(&store, &images[2], "app:3");
+    let three = du_bytes(&store);
+    assert!(three - one < 4 * MEGABYTE as u64, "{one} {three}");
+    assert!(df_bytes(&store).abs_diff(three) < three / 100);
+    assert_clean(&store);
+    let sums = |number: usize| {
+        let run = ["run", "--rm", "--network", "none", &format!("app:{number}"), "md5sum", "/common", "/own"];
+        store.carrack(run).line()
+    };
+    let (second_sums, third_sums) = (sums(2), sums(3));
+    assert_eq!(second_sums.lines().next(), third_sums.lines().next());
+    assert_ne!(second_sums.lines().last(), third_sums.lines().last());
+
+    // What leaves the store is whole, whatever it is made of here.
+    let archive = store.path().join("app.tar");
+    let archive = archive.to_str().unwrap();
+    store.carrack(["save", "--output", archive, "app:2"]).success();
+    let other = empty_store();
+    other.carrack(["load", "--quiet", "--input", archive]).success();
+    assert_clean(&other);
+    assert_eq!(id(&other, "app:2"), id(&store, "app:2"));
+
+    // The lender goes; what it lent stays, and nothing else of it.
+    store.carrack(["rmi", "app:1"]).success();
+    assert!(du_bytes(&store) < one + 3 * MEGABYTE as u64);
+    assert!(df_bytes(&store).abs_diff(du_bytes(&store)) < three / 100);
+    assert_clean(&store);
+    assert_eq!((sums(2), sums(3)), (second_sums.clone(), third_sums));
+    store.carrack(["pull", "--quiet", &first]).success();
+    assert_clean(&store);
+    store.carrack(["rmi", "app:3", images[0].id().as_str()]).success();
+    assert_eq!(sums(2), second_sums);
+    store.carrack(["rmi", "app:2"]).success();
+    assert!(du_bytes(&store) < MEGABYTE as u64);
 }
 
 /// The one folder of a store's snapshots that holds the committed ones, wherever its driver keeps it.

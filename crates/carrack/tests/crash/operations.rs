@@ -1,9 +1,10 @@
 //! The table: what changes the store, killed and failed at its calls.
 
-use carrack_testkit::{ImageFixture, Store};
+use carrack_testkit::{FixtureLayer, ImageFixture, LayerFormat, Store, TarWriter};
 
-use super::kit::{IMAGE, empty_store, id, store};
+use super::kit::{IMAGE, busybox, empty_store, id, store};
 use super::strace::{Fault, Point, points, run_with, sample};
+use super::transfers::noise;
 use super::{assert_nothing_runs, assert_runs, assert_whole, count_files, image, sandboxes, words};
 
 /// How many calls are killed at, and how many fail, when the environment does not say.
@@ -136,6 +137,61 @@ const REMOVE: Operation = Operation {
     arguments: |_| words(&["rmi", APP]),
     done: |store| drop(store.carrack(["inspect", "--type", "image", APP]).code(1)),
     repeated: Some("no such image"),
+};
+
+/// A version of an app: one large file is in all versions, another one in none else.
+fn version(number: u64) -> ImageFixture {
+    let (common, own) = (noise(300_000, 99), noise(50_000, number));
+    let tar = TarWriter::new().file("common", &common).file("own", &own).finish();
+    busybox().push(FixtureLayer::of_tar(&tar, LayerFormat::Gzip))
+}
+
+#[track_caller]
+fn assert_version(store: &Store, number: u64) {
+    let layout = store.path().join(format!("layout{number}"));
+    let (image, folder) = (version(number), store.path().join("unpacked"));
+    let _ = std::fs::remove_dir_all(&folder);
+    if !layout.exists() {
+        image.write_layout(&layout, "app");
+    }
+    let source = format!("oci:{}:app", layout.display());
+    store.carrack(["unpack", &source, folder.to_str().unwrap()]).success();
+    let expected = super::kit::host("cat", [folder.join("common"), folder.join("own")]);
+    let run =
+        store.carrack(["run", "--rm", "--network", "none", image.id().as_str(), "cat", "/common", "/own"]);
+    assert!(run.code == 0 && run.stdout == expected.stdout, "version {number}: {}", run.stderr);
+}
+
+const PULL_NEXT_VERSION: Operation = Operation {
+    prepare: || {
+        let store = store();
+        store.load(&version(1), "localhost/app:old");
+        version(2).write_layout(&store.path().join("layout"), "app");
+        store
+    },
+    arguments: PULL.arguments,
+    done: |store| {
+        assert_eq!(super::names_in(store.root().join("content/composed")).len(), 1);
+        assert_version(store, 1);
+        assert_version(store, 2);
+    },
+    repeated: None,
+};
+
+const REMOVE_LENDER: Operation = Operation {
+    prepare: || {
+        let store = store();
+        store.load(&version(1), APP);
+        store.load(&version(2), "localhost/app:new");
+        store
+    },
+    arguments: REMOVE.arguments,
+    done: |store| {
+        assert_eq!(super::names_in(store.root().join("content/lent")).len(), 1);
+        assert_version(store, 2);
+        store.carrack(["inspect", "--type", "image", APP]).code(1);
+    },
+    repeated: REMOVE.repeated,
 };
 
 const PRUNE: Operation = Operation {
@@ -272,6 +328,26 @@ fn survives_errors(operation: &Operation) {
 #[test]
 fn a_killed_pull() {
     survives_kills(&PULL);
+}
+
+#[test]
+fn a_killed_pull_of_the_next_version() {
+    survives_kills(&PULL_NEXT_VERSION);
+}
+
+#[test]
+fn a_pull_of_the_next_version_that_the_disk_fails() {
+    survives_errors(&PULL_NEXT_VERSION);
+}
+
+#[test]
+fn a_killed_rmi_of_a_version_that_lends() {
+    survives_kills(&REMOVE_LENDER);
+}
+
+#[test]
+fn an_rmi_of_a_version_that_lends_that_the_disk_fails() {
+    survives_errors(&REMOVE_LENDER);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64, limit: &Atomi
 }
 
 /// Bytes that no compression makes shorter.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
         state ^= state << 13;
