@@ -318,6 +318,13 @@ impl ContentStore {
         Ok(lent)
     }
 
+    /// Whether any blob borrows from this one; of those that can be read.
+    pub fn is_lender(&self, digest: &Digest) -> Result<bool> {
+        let all = self.names_in::<Vec<_>>("composed")?;
+        let parts = all.iter().filter_map(|other| self.parts(other).ok().flatten());
+        Ok(parts.into_iter().any(|parts| parts.lenders.iter().any(|lender| lender.digest == *digest)))
+    }
+
     /// Deletes a blob of which others borrow: what they do not is given back by [`ContentStore::keep_lent`].
     pub fn retire(&self, digest: &Digest) -> Result<()> {
         let path = self.lent_path(digest);

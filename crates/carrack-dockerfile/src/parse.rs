@@ -69,7 +69,7 @@ pub fn parse(text: &str) -> Result<Dockerfile, ParseError> {
 pub fn parse_trigger(text: &str) -> Result<Instruction, ParseError> {
     let mut lines = LineReader::new(text, '\\');
     let Some(line) = lines.instruction() else {
-        let message = "an empty ONBUILD trigger".to_owned();
+        let message = "an empty instruction".to_owned();
         return Err(ParseError { line: 1, columns: 1..2, message, hint: None });
     };
     let statement = parse_line(&line, &mut lines, '\\')?;
@@ -253,7 +253,7 @@ impl<'a> Statement<'a> {
 
 fn refuse_as_trigger(statement: &Statement<'_>) -> Parsed<()> {
     let refused = matches!(statement.name.as_str(), "ONBUILD" | "FROM" | "MAINTAINER");
-    let message = format!("{} cannot be an ONBUILD trigger", statement.name);
+    let message = format!("{} cannot be an ONBUILD trigger, nor a change of a config", statement.name);
     if refused { Err(statement.keyword.problem(message)) } else { Ok(()) }
 }
 

@@ -20,6 +20,7 @@ use carrack_sys::{IoContext, atomic};
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer};
+use crate::images::check_new_name;
 use crate::{Engine, Error, PullPolicy, Result};
 
 /// The largest Dockerfile that is read.
@@ -56,6 +57,7 @@ impl Engine {
     /// Builds an image and names it.
     pub fn build(&self, request: BuildRequest, observer: Observer<'_>) -> Result<ImageRecord> {
         let context = request.context.display().to_string();
+        request.tags.iter().try_for_each(check_new_name).operation("build", &context)?;
         let record = self.build_image(request, observer).operation("build", context)?;
         self.enforce_size_cap(&[record.id()], observer)?;
         Ok(record)

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use carrack_container::{Container, ContainerRecord, SecretPlace};
+use carrack_container::{Container, ContainerRecord, MountPoint, MountSource, SecretPlace};
 use carrack_image::transport::Location;
 use carrack_image::{Image, ImageRecord};
 use carrack_layer::{DiffOptions, DiffSummary};
@@ -277,13 +277,19 @@ fn committed_config(
     let program = &record.program;
     let words = |words: &Vec<String>| Some(words.clone()).filter(|words| !words.is_empty());
     let mut exposed = base.config.exposed_ports.clone().unwrap_or_default();
-    exposed
-        .extend(record.host.network.ports.iter().map(|port| (ports::container_side(port), Empty::default())));
+    let network = &record.host.network;
+    let ports = network.ports.iter().map(ports::container_side).chain(network.exposed.iter().cloned());
+    exposed.extend(ports.map(|port| (port, Empty::default())));
+    let mut volumes = base.config.volumes.clone().unwrap_or_default();
+    let is_own = |point: &&MountPoint| matches!(point.source, MountSource::Volume { anonymous: true, .. });
+    let own = record.host.mounts.points.iter().filter(is_own);
+    volumes.extend(own.map(|point| (point.destination.display().to_string(), Empty::default())));
     let mut config = base.clone();
     config.author = None;
     config.config = ContainerConfig {
         user: program.user.clone(),
         exposed_ports: Some(exposed).filter(|ports| !ports.is_empty()),
+        volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
         env: program.env.clone(),
         entrypoint: words(&program.entrypoint),
         cmd: words(&program.command),

@@ -124,6 +124,12 @@ impl Engine {
             }
             CopyEnd::Container { name, path } => {
                 let container = self.containers.find(name)?;
+                let mounts = &container.record.host.mounts;
+                let inside = Path::new("/").join(path);
+                let is_on_root = !mounts.points.iter().any(|point| inside.starts_with(&point.destination));
+                if writes && mounts.read_only && is_on_root {
+                    return Err(Error::refused("its root is read-only", "as --read-only has it"));
+                }
                 (self.open_view(&container, writes)?, Path::new("/").join(path), false)
             }
         };

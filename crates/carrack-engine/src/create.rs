@@ -16,7 +16,7 @@ use crate::error::OperationContext;
 use crate::health::{HealthRequest, merged_check};
 use crate::ports::{container_side, parse_exposed, parse_ports};
 use crate::restart::refuse_with_removal;
-use crate::{Engine, Error, Result, limits, other_runtime, selinux, spec};
+use crate::{Engine, Error, Result, limits, other_runtime, selinux, signal, spec};
 
 /// What a user asks for with `create` or `run`; `None` means "as the image says".
 #[derive(Clone, Debug, Default)]
@@ -179,6 +179,10 @@ impl Engine {
             let hint = "give one with --health-cmd";
             return Err(Error::refused("--health-on-failure needs a health check", hint));
         }
+        if let Some(signal) = &record.program.stop_signal {
+            signal::parse(signal)?;
+        }
+        spec::check(host)?;
         refuse_with_removal(host.lifecycle.restart, host.auto_remove)?;
         self.check_log(record)?;
         limits::check(&host.resources)?;

@@ -164,6 +164,17 @@ impl Error {
         }
     }
 
+    /// Whether whoever reads the output of this command has gone away.
+    pub fn is_closed_output(&self) -> bool {
+        match self {
+            Self::Operation { source, .. } => source.is_closed_output(),
+            Self::Container(carrack_container::Error::Output { source }) => {
+                source.kind() == std::io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the container that was named does not exist.
     pub fn is_no_such_container(&self) -> bool {
         match self {

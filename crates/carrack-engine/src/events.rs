@@ -122,6 +122,7 @@ fn add_podmans_fields(value: &mut Value, event: &LifeEvent) {
     value["HealthStatus"] = json!(if word == "health_status" { argument } else { "" });
     value["ContainerExitCode"] = json!(attribute("exitCode").parse::<i32>().unwrap_or(0));
     value["TimeNano"] = value["timeNano"].clone();
+    value["Time"] = value["time"].clone();
 }
 
 /// An event as Docker's line of text.

@@ -238,7 +238,7 @@ impl Engine {
         match container.record.host.lifecycle.on_unhealthy {
             UnhealthyAction::None => Ok(()),
             UnhealthyAction::Kill => self.kill_found(&container, signal::KILL),
-            UnhealthyAction::Restart => self.end_for_restart(&container),
+            UnhealthyAction::Restart => self.end_for_restart(&container, &StopWish::default()),
             UnhealthyAction::Stop => self.stop_requested(&container, &StopWish::default(), StopRequest::User),
         }
     }

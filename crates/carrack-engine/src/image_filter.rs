@@ -3,6 +3,8 @@
 use carrack_build::name_matches;
 use carrack_image::{Image, ImageRecord};
 use carrack_oci::Reference;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{Engine, Error, Result};
@@ -116,16 +118,42 @@ fn is_named(pattern: &str, name: &Reference) -> bool {
     forms.iter().any(matches)
 }
 
-/// A time as RFC 3339, as seconds since 1970, or as a duration before now.
+/// A time as Docker takes it: RFC 3339, the same without a zone or with less than its minutes (which is local then), as
+/// seconds since 1970 with or without a fraction, or as a duration before now.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse() {
         return Some(time);
     }
-    if let Some(time) = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+    if let Some(time) = seconds(text) {
+        return Some(time);
+    }
+    if let Some(time) = local_time(text) {
         return Some(time);
     }
     let ago = text.parse::<SignedDuration>().ok()?;
     Timestamp::now().checked_sub(ago).ok()
+}
+
+/// Seconds since 1970, and up to nine digits of a fraction.
+fn seconds(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_right = fraction.len() <= 9 && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let nanoseconds = format!("{fraction:0<9}").parse().ok().filter(|_| is_right)?;
+    Timestamp::new(whole.parse().ok()?, nanoseconds).ok()
+}
+
+/// A time without a zone, in which seconds, minutes and hours may be missing; `Z` is the zone at most.
+fn local_time(text: &str) -> Option<Timestamp> {
+    let (text, zone) = match text.strip_suffix('Z') {
+        Some(text) => (text, TimeZone::UTC),
+        None => (text, TimeZone::system()),
+    };
+    let civil = match text.split_once('T') {
+        None => text.parse::<Date>().ok()?.at(0, 0, 0, 0),
+        Some((date, hour)) if hour.len() == 2 => date.parse::<Date>().ok()?.at(hour.parse().ok()?, 0, 0, 0),
+        Some(_) => text.parse::<DateTime>().ok()?,
+    };
+    civil.to_zoned(zone).ok().map(|zoned| zoned.timestamp())
 }
 
 impl Engine {
@@ -183,6 +211,16 @@ mod tests {
     fn reads_times() {
         assert_eq!(parse_time("1970-01-01T00:01:00Z").unwrap().as_second(), 60);
         assert_eq!(parse_time("60").unwrap().as_second(), 60);
+        assert_eq!(parse_time("60.25").unwrap().as_millisecond(), 60_250);
+        assert_eq!(parse_time("1970-01-02Z").unwrap().as_second(), 86_400);
+        assert_eq!(parse_time("1970-01-02T01Z").unwrap().as_second(), 90_000);
+        assert_eq!(parse_time("1970-01-02T01:01Z").unwrap().as_second(), 90_060);
+        let local =
+            |text: &str| parse_time(text).unwrap().to_zoned(TimeZone::system()).datetime().to_string();
+        assert_eq!(local("2024-06-01"), "2024-06-01T00:00:00");
+        assert_eq!(local("2024-06-01T10:00"), "2024-06-01T10:00:00");
+        assert_eq!(local("2024-06-01T10:00:30.5"), "2024-06-01T10:00:30.5");
+        assert_eq!(parse_time("60.x"), None);
         assert!(parse_time("24h").unwrap() < Timestamp::now());
         assert_eq!(parse_time("yesterday"), None);
     }

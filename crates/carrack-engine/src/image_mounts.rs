@@ -52,7 +52,7 @@ impl Engine {
             view => view?,
         };
         atomic::create_private_dir(&path)?;
-        attach_at(&view, &path)?;
+        attach_at(&view, &path, None)?;
         Ok(mounted)
     }
 
@@ -122,6 +122,21 @@ fn mount_points_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let text = fs::read_to_string(table).during("read", table)?;
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
     Ok(points.filter(|point| point.starts_with(folder)).collect())
+}
+
+/// A place in this mount namespace where the folder `upper` is bound, or is the source of what is mounted.
+pub(crate) fn mount_of(upper: &Path) -> Result<Option<PathBuf>> {
+    let table = "/proc/self/mountinfo";
+    let text = fs::read_to_string(table).during("read", table)?;
+    let point = text.lines().find_map(|line| {
+        let (own, others) = line.split_once(" - ")?;
+        let (mut own, source) = (own.split(' '), unescaped(others.split(' ').nth(1)?));
+        let (root, point) = (unescaped(own.nth(3)?), unescaped(own.next()?));
+        // The root of a bound folder is its path below the mount that it is on.
+        let bound = root.strip_prefix("/").ok().filter(|root| root.components().count() > 2);
+        (source == upper || bound.is_some_and(|root| upper.ends_with(root))).then_some(point)
+    });
+    Ok(point)
 }
 
 /// The kernel writes blanks and backslashes as three octal digits.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use carrack_container::Container;
 use carrack_image::{Found, Image, ImageRecord, LogEntry, MatchedBy};
 use carrack_oci::{Digest, Reference};
 
@@ -57,11 +58,7 @@ impl Engine {
     pub fn tag(&self, source: &str, target: &str) -> Result<()> {
         let _operation = self.operation()?;
         let reference: Reference = target.parse().operation("tag", source)?;
-        if reference.digest().is_some() {
-            let message =
-                format!("cannot tag {source} as {target}: expected a name with a tag, got a digest");
-            return Err(Error::refused(message, ""));
-        }
+        check_new_name(&reference).operation("tag", source)?;
         let found = self.images.find(source).operation("tag", source)?;
         let record = ImageRecord { reference: Some(reference.or_latest()), ..found.record };
         self.images.put(&record)?;
@@ -132,7 +129,14 @@ impl Engine {
     fn remove_records(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         let _operation = self.operation()?;
         let Found { record, matched_by, names } = self.images.find(name)?;
-        let by_id = matched_by == MatchedBy::Id;
+        // A digest that is no name of its own means the image, whatever names it has.
+        let has_name_of_its_own =
+            || record.reference.as_ref().is_some_and(|reference| reference.digest().is_some());
+        let by_id = match matched_by {
+            MatchedBy::Name => false,
+            MatchedBy::Digest => !has_name_of_its_own(),
+            MatchedBy::Id => true,
+        };
         let is_last = by_id || names.len() == 1;
         if is_last && !by_id && !force && self.images.is_in_another_log(&record)? {
             let untagged = record.reference.iter().map(|name| Removed::Untagged(name.familiar())).collect();
@@ -140,7 +144,7 @@ impl Engine {
             return Ok(untagged);
         }
         if is_last {
-            self.refuse_if_used(&record)?;
+            self.refuse_if_used(&record, force)?;
         }
         if by_id && names.len() > 1 && !force {
             let hint = "remove it by its names, or with --force";
@@ -159,19 +163,23 @@ impl Engine {
         Ok(removed)
     }
 
-    /// A container needs its image to be started again.
-    fn refuse_if_used(&self, record: &ImageRecord) -> Result<()> {
+    /// An image that a container is made of, or mounts, is not removed; by force, if the container does not run: it
+    /// keeps its layers, and cannot be committed any more.
+    fn refuse_if_used(&self, record: &ImageRecord, force: bool) -> Result<()> {
         self.refuse_if_mounted(record.id())?;
-        let user =
-            self.containers.list()?.into_iter().find(|container| container.record.uses_image(record.id()));
-        match user {
-            None => Ok(()),
-            Some(container) => {
-                let id = container.record.id.short();
-                let message = format!("image is in use by container {} ({id})", container.record.name);
-                Err(Error::refused(message, format!("remove the container first: carrack rm {id}")))
-            }
-        }
+        let is_user = |container: &Container| {
+            let mounts_it = container.record.image_id != *record.id();
+            let is_in_the_way = !force || mounts_it || container.state.status.is_active();
+            container.record.uses_image(record.id()) && is_in_the_way
+        };
+        let Some(container) = self.containers.list()?.into_iter().find(is_user) else { return Ok(()) };
+        let id = container.record.id.short();
+        let message = format!("image is in use by container {} ({id})", container.record.name);
+        let hint = match container.state.status.is_active() {
+            true => format!("stop and remove the container first: carrack rm --force {id}"),
+            false => format!("remove the container first: carrack rm {id}"),
+        };
+        Err(Error::refused(message, hint))
     }
 
     /// Removes a name; an image that loses its last one stays without a name.
@@ -181,5 +189,13 @@ impl Engine {
         }
         self.images.delete(record)?;
         Ok(())
+    }
+}
+
+/// Refuses a name with a digest for an image that is made here: what it is called must not say what it is.
+pub(crate) fn check_new_name(name: &Reference) -> Result<()> {
+    match name.digest() {
+        None => Ok(()),
+        Some(_) => Err(Error::refused(format!("expected a name with a tag, got {name} with a digest"), "")),
     }
 }

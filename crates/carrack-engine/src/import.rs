@@ -10,6 +10,7 @@ use carrack_sys::IoContext;
 
 use crate::error::OperationContext;
 use crate::event::{Event, Observer, Phase};
+use crate::images::check_new_name;
 use crate::{Engine, Error, Result};
 
 /// What an import makes of its tar.
@@ -34,6 +35,7 @@ impl Engine {
         options: ImportOptions,
         observer: Observer<'_>,
     ) -> Result<ImageRecord> {
+        options.reference.as_ref().map_or(Ok(()), check_new_name).operation("import", origin)?;
         let imported = self.import_tar(source, options, observer);
         let record = self.clear_after_refusal(imported).operation("import", origin)?;
         self.record_event("import", &record);

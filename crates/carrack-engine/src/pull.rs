@@ -85,7 +85,13 @@ impl Engine {
             let phase = if is_missing { Phase::Waiting } else { Phase::Exists };
             observer(Event::Blob { digest: &layer.digest, phase });
         }
-        let is_new = !plan.layers.is_empty();
+        let made_for = plan.image.config.platform();
+        if !made_for.architecture.is_empty() && platform.distance(&made_for).is_none() {
+            let text =
+                format!("the image is for {made_for}, which does not match the wanted platform {platform}");
+            observer(Event::Warning(&text));
+        }
+        let is_complete = plan.layers.is_empty();
         let unpacked = self.fetch_layers(origin, &plan.layers, observer)?;
         self.stack_layers(&plan.image, unpacked)?;
         if let Some(repository) = origin.repository() {
@@ -93,8 +99,19 @@ impl Engine {
         }
         let record = ImageRecord::new(name.or_else(|| origin.name()), plan.target, &plan.image);
         let record = ImageRecord { size_bytes: self.unpacked_bytes(&plan.image)?, ..record };
+        let is_new = !is_complete || !self.has_same(&record)?;
         self.put_record(&record)?;
         Ok(Pulled { record, is_new })
+    }
+
+    /// Whether the name of a record means the same already; without a name, whether the image is here.
+    fn has_same(&self, record: &ImageRecord) -> Result<bool> {
+        Ok(match &record.reference {
+            Some(name) => {
+                self.images.get(name)?.is_some_and(|known| known.target.digest == record.target.digest)
+            }
+            None => !self.images.names_of(record.id())?.is_empty(),
+        })
     }
 
     /// Fetches the small documents and compares what they name with what is here.

@@ -77,6 +77,7 @@ impl Engine {
             self.pull_image(&origin, platform.unwrap_or(&Platform::host()), observer)
         };
         let pulled = self.clear_after_refusal(pull()).operation("pull", name)?;
+        self.record_event("pull", &pulled.record);
         self.enforce_size_cap(&[pulled.record.id()], observer)?;
         Ok(pulled)
     }

@@ -46,6 +46,8 @@ enum LayerPlan {
     Keep(Supply),
     /// It is compressed, which gives the image another digest.
     Compress { method: Method, reason: Reason },
+    /// It is sent as its plain tar, because the user asks for that.
+    Plain,
 }
 
 /// Why a layer is compressed.
@@ -83,6 +85,16 @@ impl Engine {
         let _operation = self.operation()?;
         let record = self.images.find(name)?.record;
         let image = Image::load(&self.content, &record.manifest)?;
+        if options.preserve_digests && record.target != record.manifest {
+            let message = format!(
+                "the digest {} cannot be kept: it is of an index, of which a push sends the image of {}",
+                record.target.digest, record.platform
+            );
+            return Err(Error::refused(
+                message,
+                "copy the index: carrack copy --all store:IMAGE DESTINATION",
+            ));
+        }
         let target = Target::open(self, destination)?;
         let repository = target.repository().cloned();
         let finder = LayerFinder::new(self);
@@ -174,6 +186,12 @@ impl Push<'_> {
         if let Some((method, reason)) = self.wanted(layer, diff_id)? {
             return Ok(LayerPlan::Compress { method, reason });
         }
+        if self.options.is_forced
+            && self.options.compression == Some(PushCompression::None)
+            && layer.digest != diff_id.0
+        {
+            return Ok(LayerPlan::Plain);
+        }
         if let Some(bytes) = self.finder.find_here(layer)? {
             return Ok(LayerPlan::Keep(Supply::Stored(bytes)));
         }
@@ -221,14 +239,17 @@ impl Push<'_> {
     /// Says that the digest of the image changes where the user cannot know it, or must not happen.
     fn refuse_or_warn(&self, image: &Image, plans: &[LayerPlan]) -> Result<()> {
         for (layer, plan) in image.manifest.layers.iter().zip(plans) {
-            let LayerPlan::Compress { reason, method } = plan else { continue };
             let digest = &layer.digest;
-            let fact = match reason {
-                Reason::New => continue,
-                Reason::Asked => format!("layer {digest} has another format than {method}"),
-                Reason::Lost => format!(
-                    "the compressed bytes of layer {digest} are neither kept here nor in any repository that had them"
-                ),
+            let (fact, is_lost) = match plan {
+                LayerPlan::Keep(_) | LayerPlan::Compress { reason: Reason::New, .. } => continue,
+                LayerPlan::Plain => (format!("layer {digest} is compressed"), false),
+                LayerPlan::Compress { reason: Reason::Asked, method } => {
+                    (format!("layer {digest} has another format than {method}"), false)
+                }
+                LayerPlan::Compress { reason: Reason::Lost, .. } => {
+                    let place = "neither kept here nor in any repository that had them";
+                    (format!("the compressed bytes of layer {digest} are {place}"), true)
+                }
             };
             if self.options.preserve_digests {
                 let message = format!("the digest {} cannot be kept: {fact}", image.descriptor.digest);
@@ -237,7 +258,7 @@ impl Push<'_> {
                     "without --preserve-digests the layer is compressed anew",
                 ));
             }
-            if *reason == Reason::Lost {
+            if is_lost {
                 let text = format!("the digest of the image changes: {fact}; it is compressed anew");
                 (self.observer)(Event::Warning(&text));
             }
@@ -247,7 +268,7 @@ impl Push<'_> {
 
     /// Compresses what the plan says; returns the image as it is pushed, the bytes of its manifest, and its layers.
     fn compress(&self, image: Image, plans: Vec<LayerPlan>) -> Result<(Image, Vec<u8>, Vec<PlannedBlob>)> {
-        let is_changed = plans.iter().any(|plan| matches!(plan, LayerPlan::Compress { .. }));
+        let is_changed = plans.iter().any(|plan| !matches!(plan, LayerPlan::Keep(_)));
         let mut blobs = Vec::with_capacity(plans.len());
         for (layer, plan) in image.layers().into_iter().zip(plans) {
             blobs.push(match plan {
@@ -255,6 +276,7 @@ impl Push<'_> {
                 LayerPlan::Compress { method, .. } => {
                     self.compress_layer(layer.descriptor, layer.diff_id, method)?
                 }
+                LayerPlan::Plain => self.plain_layer(layer.diff_id)?,
             });
         }
         if !is_changed {
@@ -270,6 +292,15 @@ impl Push<'_> {
         let kind = manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
         let descriptor = Descriptor::of(kind, &bytes);
         Ok((Image { descriptor, manifest, config: image.config }, bytes, blobs))
+    }
+
+    fn plain_layer(&self, diff_id: &DiffId) -> Result<PlannedBlob> {
+        let size_bytes = self.engine.content.size(&diff_id.0)?.ok_or_else(|| {
+            let message = format!("the store has no plain tar of the layer {diff_id}");
+            Error::refused(message, "without --compression none the layer is pushed as it is")
+        })?;
+        let descriptor = Descriptor::new(media_type::OCI_LAYER, diff_id.0.clone(), size_bytes);
+        Ok(PlannedBlob { descriptor, supply: Supply::Stored(LayerBytes::Kept) })
     }
 
     /// The layer in another form: known by its recipe, or made now.

@@ -1,6 +1,6 @@
 //! Removing containers, and undoing what dead ones left in the kernel.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
@@ -37,11 +37,16 @@ impl Engine {
             .operation("remove container", text)
     }
 
-    /// Removes every container that passes and is not in use; returns their IDs.
-    pub fn prune_containers(&self, filters: &ContainerFilters) -> Result<Vec<ContainerId>> {
+    /// Removes every container that passes and is not in use; returns their IDs, and what they took on disk.
+    pub fn prune_containers(&self, filters: &ContainerFilters) -> Result<(Vec<ContainerId>, u64)> {
         let meant = self.filter_containers(filters, self.containers.list()?)?;
-        let ids: BTreeSet<_> = meant.into_iter().map(|container| container.record.id).collect();
-        self.prune_containers_that(&|container| ids.contains(&container.record.id))
+        let mut sizes = BTreeMap::new();
+        for container in meant.into_iter().filter(|container| !container.state.status.is_active()) {
+            sizes.insert(container.record.id.clone(), self.container_size(&container)?.0);
+        }
+        let removed = self.prune_containers_that(&|container| sizes.contains_key(&container.record.id))?;
+        let bytes = removed.iter().filter_map(|id| sizes.get(id)).sum();
+        Ok((removed, bytes))
     }
 
     /// Removes those containers that are not in use and meant.

@@ -67,6 +67,8 @@ impl Engine {
         match damage {
             Damage::Stray(path) => tree::remove_tree(path)?,
             Damage::Foreign(path) if force => tree::remove_tree(path)?,
+            // Those that borrow from it may be whole; where they are not, they are damage of their own.
+            Damage::Blob(digest) if self.content.is_lender(digest)? => self.content.retire(digest)?,
             Damage::Blob(digest) => self.content.delete(digest)?,
             Damage::Record(path) => self.images.remove_damaged(path)?,
             Damage::List(path) => self.lists.remove_damaged(path)?,

@@ -98,7 +98,9 @@ fn hand_over(pipe: &mut PipeWriter, part: &impl Serialize) -> Result<()> {
 impl Engine {
     /// Starts a stage; `title` is shown in the list of processes.
     pub(crate) fn start_stage(&self, task: &Task, title: &str, descriptors: &[u32]) -> Result<Client> {
-        Ok(Stage::load(&self.environment, title, descriptors, Stdio::inherit())?.assign(task)?.0)
+        // One that may outlive the command must not keep what reads the command's standard error waiting.
+        let stderr = if matches!(task, Task::Exec(_)) { Stdio::null() } else { Stdio::inherit() };
+        Ok(Stage::load(&self.environment, title, descriptors, stderr)?.assign(task)?.0)
     }
 
     /// Lets a monitor act on its container, by `task`; it gets the streams of this process where the container is to have them.

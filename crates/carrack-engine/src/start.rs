@@ -2,7 +2,7 @@
 
 use carrack_container::attach::{Client, Ended, Request, Signals, Streams};
 use carrack_container::{
-    Container, ContainerId, ContainerRecord, LogDriver, RestartPolicy, Status, StopRequest,
+    Container, ContainerId, ContainerRecord, ContainerState, LogDriver, RestartPolicy, Status, StopRequest,
 };
 
 use crate::error::OperationContext;
@@ -131,13 +131,33 @@ impl Engine {
         Ok(Session::new(self, client, id))
     }
 
-    /// Stops the container if it runs, and starts it.
+    /// Stops the container if it runs, and starts it. One that is removed when it ends is started again by its monitor.
     pub fn restart(&self, text: &str, wish: &StopWish) -> Result<()> {
         let container = self.containers.find(text)?;
+        if container.record.host.auto_remove && container.state.status.is_running() {
+            self.end_for_restart(&container, wish).operation("restart", text)?;
+            self.await_next_start(&container).operation("restart", text)?;
+            self.container_event(&container.record, "restart", &[]);
+            return Ok(());
+        }
         self.stop_requested(&container, wish, StopRequest::User).operation("restart", text)?;
         self.start(&container.record.id)?;
         self.container_event(&container.record, "restart", &[]);
         Ok(())
+    }
+
+    /// Waits until another program than that of `container` runs in its place.
+    fn await_next_start(&self, container: &Container) -> Result<()> {
+        let is_next = |state: &ContainerState| {
+            let is_other = state.init.is_some() && state.init != container.state.init;
+            (is_other && state.status.is_running())
+                || matches!(state.status, Status::Exited | Status::Removing)
+        };
+        let state = self.containers.wait(&container.record.id, None, is_next)?;
+        match state.status.is_running() {
+            true => Ok(()),
+            false => Err(Error::refused("it ended and was not started again", "carrack logs may say why")),
+        }
     }
 
     fn start_monitor(&self, id: &ContainerId, signals: Option<Signals<'_>>) -> Result<Session<'_>> {

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use carrack_container::{Container, ContainerId, ContainerState, ProcessId, Status, StopRequest};
+use carrack_container::{Container, ContainerId, ContainerState, ProcessId, Program, Status, StopRequest};
 use carrack_sys::IoContext;
 use carrack_sys::process::{send_signal, send_signal_to_group};
 
@@ -142,12 +142,17 @@ impl Engine {
         let id = &container.record.id;
         // One that is just being started can be asked once it runs.
         let Some(container) = &self.await_start(container)? else { return Ok(()) };
-        match container.state.status {
-            Status::Creating => self.end_start(container)?,
-            Status::Restarting => drop(self.wait_until_ended(id, Some(MONITOR_TIMEOUT))?),
+        let ended = match container.state.status {
+            Status::Creating => self.end_start(container),
+            Status::Restarting => self.wait_until_ended(id, Some(MONITOR_TIMEOUT)).map(drop),
             // There is no program that could do something about a signal.
-            Status::Initialized => self.kill_container(container)?,
-            _ => self.end_running(container, wish)?,
+            Status::Initialized => self.kill_container(container),
+            _ => self.end_running(container, wish),
+        };
+        match ended {
+            // It was removed at its end.
+            Err(error) if error.is_no_such_container() => {}
+            ended => ended?,
         }
         // The monitor tells of the end while it has the lock; one that is gone has told.
         match self.containers.lock(id) {
@@ -160,15 +165,8 @@ impl Engine {
 
     fn end_running(&self, container: &Container, wish: &StopWish) -> Result<()> {
         let program = &container.record.program;
-        let signal = wish.signal.as_deref().or(program.stop_signal.as_deref());
-        let signal = signal::parse(signal.unwrap_or("TERM"))?;
-        let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let patience = wish.patience.unwrap_or(Patience::Limited(own.unwrap_or(DEFAULT_STOP_TIMEOUT)));
-        let limit = match patience {
-            Patience::Limited(limit) => Some(limit),
-            Patience::Unlimited => None,
-        };
-        match self.signal(container, signal) {
+        let limit = stop_limit(program, wish);
+        match self.signal(container, stop_signal(program, wish)?) {
             // It has ended by itself.
             Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
             result => result?,
@@ -180,17 +178,15 @@ impl Engine {
     }
 
     /// Asks the program to end, and kills it after its timeout; its monitor then starts it again.
-    pub(crate) fn end_for_restart(&self, container: &Container) -> Result<()> {
+    pub(crate) fn end_for_restart(&self, container: &Container, wish: &StopWish) -> Result<()> {
         let (id, program) = (&container.record.id, &container.record.program);
         self.containers.update(id, |state| {
             state.restart_requested = state.status.is_running();
             Ok(())
         })?;
-        let stop = signal::parse(program.stop_signal.as_deref().unwrap_or("TERM"))?;
-        let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        self.signal(container, stop)?;
+        self.signal(container, stop_signal(program, wish)?)?;
         let has_ended = |state: &ContainerState| state.init != container.state.init;
-        let state = self.containers.wait(id, Some(own.unwrap_or(DEFAULT_STOP_TIMEOUT)), has_ended)?;
+        let state = self.containers.wait(id, stop_limit(program, wish), has_ended)?;
         if has_ended(&state) { Ok(()) } else { self.signal(container, signal::KILL) }
     }
 
@@ -249,5 +245,20 @@ impl Engine {
             Err(carrack_container::Error::NotFound { .. }) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What asks a program to end.
+fn stop_signal(program: &Program, wish: &StopWish) -> Result<i32> {
+    let signal = wish.signal.as_deref().or(program.stop_signal.as_deref());
+    signal::parse(signal.unwrap_or("TERM"))
+}
+
+/// How long it may take to; `None` is for ever.
+fn stop_limit(program: &Program, wish: &StopWish) -> Option<Duration> {
+    let own = program.stop_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    match wish.patience.unwrap_or(Patience::Limited(own.unwrap_or(DEFAULT_STOP_TIMEOUT))) {
+        Patience::Limited(limit) => Some(limit),
+        Patience::Unlimited => None,
     }
 }

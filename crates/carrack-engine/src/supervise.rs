@@ -138,7 +138,7 @@ impl Engine {
         // A folder of the user's keeps its labels.
         let is_users = record.root_folder.as_ref().is_some_and(|folder| !folder.overlay);
         let contexts = selinux::in_force(&record.host.security).filter(|_| !is_users);
-        let opening = Opening { holds: Some(&mut holds), owners: shared.owners(), context: None };
+        let opening = Opening { holds: Some(&mut holds), owners: shared.owners(), ..Opening::default() };
         let plan = SandboxPlan {
             id: id.as_str(),
             rootfs: selinux::open_labelled(&self.container_mount(&record)?, contexts, opening)?,

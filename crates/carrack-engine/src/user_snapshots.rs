@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use carrack_image::Image;
 use carrack_layer::DiffOptions;
 use carrack_oci::{ChainId, DiffId};
-use carrack_snapshot::{Mount, SnapshotInfo, SnapshotKey, SnapshotName, Usage};
+use carrack_snapshot::{Mount, Opening, SnapshotInfo, SnapshotKey, SnapshotName, Usage};
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::{IoContext, mount};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::OperationContext;
+use crate::image_mounts::mount_of;
 use crate::{Engine, Error, Result};
 
 const PREFIX: &str = "user-";
@@ -75,7 +76,9 @@ impl Engine {
     /// Mounts an active snapshot or a view at a folder, in the caller's mount namespace.
     pub fn mount_snapshot_at(&self, key: &str, target: &Path) -> Result<()> {
         let mounted = self.snapshot_mount(key)?;
-        attach_at(&mounted, target).operation("mount snapshot", key)
+        // So that whoever wants to end the snapshot sees that it is mounted.
+        let source = mounted.upper().map(|upper| upper.display().to_string());
+        attach_at(&mounted, target, source.as_deref()).operation("mount snapshot", key)
     }
 
     /// Turns an active snapshot into a committed one, and its changes into a layer; returns the chain ID. It must not be
@@ -84,6 +87,7 @@ impl Engine {
         let _operation = self.operation()?;
         let commit = || {
             let found = self.find_key(key)?;
+            self.refuse_if_attached(&found)?;
             let infos = self.snapshots.list()?;
             let info = infos.iter().find(|info| info.key() == Some(&found));
             let parent = info.and_then(|info| info.parent.clone());
@@ -167,6 +171,7 @@ impl Engine {
                     let hint = format!("remove the container: carrack rm {name}");
                     return Err(Error::refused(format!("it is in use by container {name}"), hint));
                 }
+                self.refuse_if_attached(key)?;
                 Ok(self.snapshots.discard(key)?)
             }
             SnapshotName::Committed(id) => {
@@ -179,6 +184,19 @@ impl Engine {
                 }
                 self.snapshots.remove(id)?;
                 Ok(atomic::remove_file(&self.kept_path(id))?)
+            }
+        }
+    }
+
+    /// Its files must not go away below a mount in this namespace.
+    fn refuse_if_attached(&self, key: &SnapshotKey) -> Result<()> {
+        let mount = self.snapshots.mount(key)?;
+        let Some(upper) = mount.upper() else { return Ok(()) };
+        match mount_of(upper)? {
+            None => Ok(()),
+            Some(point) => {
+                let hint = format!("unmount it first: umount {}", point.display());
+                Err(Error::refused(format!("it is mounted at {}", point.display()), hint))
             }
         }
     }
@@ -277,9 +295,10 @@ impl Engine {
 }
 
 /// Attaches a snapshot's mount at a folder of the caller's mount namespace.
-pub(crate) fn attach_at(mounted: &Mount, target: &Path) -> Result<()> {
+pub(crate) fn attach_at(mounted: &Mount, target: &Path, source: Option<&str>) -> Result<()> {
     use std::os::fd::AsFd;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = openat(CWD, target, flags, Mode::empty()).during("open the folder", target)?;
-    Ok(mount::attach(mounted.open()?.as_fd(), folder.as_fd())?)
+    let opened = mounted.open_with(Opening { source, ..Opening::default() })?;
+    Ok(mount::attach(opened.as_fd(), folder.as_fd())?)
 }

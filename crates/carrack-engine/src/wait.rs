@@ -12,6 +12,10 @@ use crate::{Engine, Error, Result};
 pub enum WaitCondition {
     /// It has this status.
     Status(Status),
+    /// It does not run, be it that it never has.
+    NotRunning,
+    /// It ends once more.
+    NextExit,
     /// It is not there any more.
     Removed,
 }
@@ -25,17 +29,21 @@ impl FromStr for WaitCondition {
             "created" | "configured" => Ok(Self::Status(Status::Created)),
             "initialized" => Ok(Self::Status(Status::Initialized)),
             "running" => Ok(Self::Status(Status::Running)),
-            "stopped" | "exited" | "not-running" => Ok(Self::Status(Status::Exited)),
+            "stopped" | "exited" => Ok(Self::Status(Status::Exited)),
+            "not-running" => Ok(Self::NotRunning),
+            "next-exit" => Ok(Self::NextExit),
             "removing" => Ok(Self::Status(Status::Removing)),
             "removed" => Ok(Self::Removed),
-            _ => Err("expected one of created, running, stopped, exited, removing, removed".to_owned()),
+            _ => Err("expected one of not-running, next-exit, created, initialized, running, stopped, exited, removing, removed".to_owned()),
         }
     }
 }
 
 impl WaitCondition {
-    fn holds(self, state: &ContainerState) -> bool {
+    fn holds(self, state: &ContainerState, first: &ContainerState) -> bool {
         match self {
+            Self::NotRunning => matches!(state.status, Status::Created | Status::Exited | Status::Removing),
+            Self::NextExit => state.finished_at != first.finished_at,
             Self::Status(Status::Exited) => matches!(state.status, Status::Exited | Status::Removing),
             Self::Status(status) => state.status == status,
             Self::Removed => false,
@@ -49,13 +57,20 @@ impl Engine {
     pub fn wait_for(&self, text: &str, conditions: &[WaitCondition]) -> Result<Option<i32>> {
         let container = self.containers.find(text)?;
         let (id, last) = (container.record.id, std::cell::Cell::new(container.state.exit_code));
-        let ended = [WaitCondition::Status(Status::Exited)];
+        let first = container.state;
+        let ended = [WaitCondition::NotRunning];
         let conditions = if conditions.is_empty() { &ended } else { conditions };
         let done = |state: &ContainerState| {
             last.set(state.exit_code.or(last.get()));
-            conditions.iter().any(|condition| condition.holds(state))
+            conditions.iter().any(|condition| condition.holds(state, &first))
         };
         match self.containers.wait(&id, None, done) {
+            // Docker: what never ran has not failed.
+            Ok(state)
+                if state.status == Status::Created && conditions.contains(&WaitCondition::NotRunning) =>
+            {
+                Ok(Some(state.exit_code.unwrap_or(0)))
+            }
             Ok(state) => Ok(state.exit_code),
             Err(carrack_container::Error::NotFound { .. })
                 if conditions.contains(&WaitCondition::Removed) =>

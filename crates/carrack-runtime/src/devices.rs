@@ -137,9 +137,13 @@ impl PlannedDevice {
     }
 }
 
-/// Child: fills a new `/dev`. The umask must be zero.
-pub(crate) fn place(rootfs: &Rootfs, devices: &[PlannedDevice]) -> Result<()> {
-    devices.iter().try_for_each(|device| device.place(rootfs))?;
+/// Child: fills `/dev`, unless it is the host's, and makes what is elsewhere. The umask must be zero.
+pub(crate) fn place(rootfs: &Rootfs, devices: &[PlannedDevice], dev_is_bound: bool) -> Result<()> {
+    let is_meant = |device: &&PlannedDevice| !(dev_is_bound && device.path.starts_with("/dev"));
+    devices.iter().filter(is_meant).try_for_each(|device| device.place(rootfs))?;
+    if dev_is_bound {
+        return Ok(());
+    }
     for (name, target) in LINKS {
         let place = rootfs.root().at(Path::new("/dev").join(name))?;
         match place.create_symlink(target) {

@@ -1,9 +1,10 @@
 //! A further process in a running container.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use carrack_sys::IoContext;
-use carrack_sys::process::{Cloned, clone_process, join_namespaces, namespace};
+use carrack_sys::process::{Cloned, clone_process_from, close_all_but, join_namespaces, namespace};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
@@ -40,10 +41,12 @@ pub struct Exec<'a> {
     pub landlock: Option<Landlock>,
 }
 
-/// Starts a process in a running container; returns when its program runs, or with the reason why it does not.
+/// Starts a process in a running container; returns when its program runs, or with the reason why it does not. The
+/// caller is a process of one thread, started from [`executable::read_only`].
 ///
-/// Changes the pid namespace that later children of the caller are born in: the caller is a process of one thread
-/// that does nothing else, started from [`executable::read_only`].
+/// A process of the container that may trace others can look into this one from its first moment in the pid namespace
+/// (`/proc/PID/root`, `/proc/PID/fd`), whatever is dumpable. So it is born when its root is the container's, and with no
+/// descriptor of the host's files.
 pub fn exec(exec: Exec<'_>) -> Result<Running> {
     executable::require_read_only()?;
     let Exec { target, spec, process, stdio, cgroup, state, inherited, landlock } = exec;
@@ -56,28 +59,36 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
     if joined & namespace::MOUNT == 0 {
         return Err(Error::spec("expected a container with a mount namespace"));
     }
-    // The child is visible to the container from its first moment.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .during("make undumpable", "the process")?;
-    if joined & namespace::PID != 0 {
-        join_namespaces(target, namespace::PID).during("join", "the container's pid namespace")?;
-    }
     let (channel, child_channel) = Channel::pair()?;
     let entrances = Entrances::open(cgroup)?;
     affinity.apply_first()?;
     let v2_folder = cgroup.map(Cgroup::v2_folder).transpose()?.flatten();
-    match clone_process(0, v2_folder.as_ref().map(AsFd::as_fd)).during("clone", "the process")? {
-        Cloned::Child => {
-            drop(channel);
-            let result = entrances.enter().and_then(|()| {
-                set_up(target, joined & !namespace::PID, &mut planned, &affinity, &child_channel)
-            });
-            match result {
+    let enter = |own: BorrowedFd<'_>| {
+        let kept = [own.as_raw_fd(), child_channel.as_fd().as_raw_fd()];
+        enter(target, joined, &mut planned, &entrances, kept).map_err(|error| {
+            child_channel.send_error(&error);
+            io::Error::other("the process in between could not enter the container")
+        })
+    };
+    match clone_process_from(v2_folder.as_ref().map(AsFd::as_fd), enter, 0, None) {
+        Ok(Cloned::Child) => {
+            // It was closed with all others.
+            std::mem::forget(channel);
+            match set_up(joined, &planned, &affinity, &child_channel) {
                 Ok(()) => init::fail(planned.run(child_channel)),
                 Err(error) => init::fail((error, child_channel)),
             }
         }
-        Cloned::Parent { pid, pidfd } => {
+        Err(error) => {
+            drop(child_channel);
+            // What the process in between has said tells more.
+            let said = channel.report();
+            let none = || Err(error).during("clone", "the process").map_err(Error::from);
+            said.and_then(|_| none())
+        }
+        Ok(Cloned::Parent { pid, pidfd }) => {
             drop(child_channel);
             let init = Init::new(pid, pidfd, channel, planned.rlimits.clamped, agent);
             init.place(process.oom_score_adj())?;
@@ -86,19 +97,26 @@ pub fn exec(exec: Exec<'_>) -> Result<Running> {
     }
 }
 
-/// Child: goes where the container is.
-fn set_up(
+/// Process in between: goes where the container is, and leaves all of the host's behind.
+fn enter(
     target: BorrowedFd<'_>,
     joined: u64,
     process: &mut PlannedProcess,
-    affinity: &Affinity,
-    channel: &Channel,
+    entrances: &Entrances,
+    sockets: [RawFd; 2],
 ) -> Result<()> {
-    rustix::process::setsid().during("make", "a session")?;
     process.label_files = process.labels.open()?;
+    entrances.enter()?;
+    join_namespaces(target, joined).during("join", "the container's namespaces")?;
+    let kept = [&sockets, process.descriptors().as_slice()].concat();
+    Ok(close_all_but(&kept).during("close", "the descriptors")?)
+}
+
+/// Child: becomes one of the container's.
+fn set_up(joined: u64, process: &PlannedProcess, affinity: &Affinity, channel: &Channel) -> Result<()> {
+    rustix::process::setsid().during("make", "a session")?;
     channel.expect(Signal::Placed)?;
     affinity.apply_last()?;
-    join_namespaces(target, joined).during("join", "the container's namespaces")?;
     if joined & namespace::USER != 0 {
         init::become_root()?;
     }

@@ -130,7 +130,11 @@ impl LaunchHooks {
 
     /// Child, before it enters the root.
     pub(crate) fn run_create_hooks(&self) -> Result<()> {
-        PlannedHooks::new(Kind::CreateContainer, &self.hooks, &self.state).run()
+        // Mounts and devices were made with none.
+        let own = rustix::process::umask(Mode::from_raw_mode(0o022));
+        let result = PlannedHooks::new(Kind::CreateContainer, &self.hooks, &self.state).run();
+        rustix::process::umask(own);
+        result
     }
 
     /// What the first process runs just before its program.
@@ -168,6 +172,11 @@ impl PlannedHooks {
     /// The hooks of `kind`.
     pub fn new(kind: Kind, hooks: &Hooks, state: &State) -> Self {
         Self { kind, hooks: kind.of(hooks).to_vec(), state: state.clone() }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
     }
 
     /// Runs one after the other, up to the first that fails.
@@ -235,10 +244,10 @@ fn memory_file(name: &str) -> std::result::Result<File, String> {
 
 /// `None` when the time was up; the child is then killed.
 fn wait(mut child: Child, limit: Option<Duration>) -> std::result::Result<Option<ExitStatus>, String> {
-    let Some(limit) = limit else {
+    // Some timeouts are longer than a clock goes.
+    let Some(deadline) = limit.and_then(|limit| Instant::now().checked_add(limit)) else {
         return child.wait().map(Some).map_err(|error| error.to_string());
     };
-    let deadline = Instant::now() + limit;
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {

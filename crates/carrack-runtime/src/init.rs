@@ -142,9 +142,9 @@ impl Plan {
     }
 
     fn fill_dev(&self, rootfs: &Rootfs, channel: &Channel) -> Result<()> {
-        if self.mounts.iter().any(PlannedMount::is_new_dev) {
-            devices::place(rootfs, &self.devices)?;
-        }
+        // What the host has at a /dev that is bound is the host's.
+        let is_bound = self.mounts.iter().any(PlannedMount::is_bound_dev);
+        devices::place(rootfs, &self.devices, is_bound)?;
         if self.process.wants_console() {
             let console = Console::open(rootfs, self.process.console_size, self.process.uid)?;
             console.place(rootfs)?;
@@ -193,6 +193,10 @@ fn detach_from_host() -> Result<()> {
 
 /// An image need not hold the folder that its config names. On a read-only root it must.
 fn make_working_directory(rootfs: &Rootfs, cwd: &Path) -> Result<()> {
+    // Its links lead where only the kernel can follow.
+    if cwd.starts_with("/proc") {
+        return Ok(());
+    }
     match rootfs.root().create_dir_all(cwd, 0o755) {
         Err(error) if error.source.kind() != std::io::ErrorKind::ReadOnlyFilesystem => Err(error.into()),
         _ => Ok(()),

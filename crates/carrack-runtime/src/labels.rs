@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use carrack_sys::IoContext;
@@ -89,6 +90,13 @@ pub(crate) struct LabelFiles {
     exec: Option<File>,
     keyring: Option<File>,
     apparmor: Option<File>,
+}
+
+impl LabelFiles {
+    /// Those that are open.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [&self.exec, &self.keyring, &self.apparmor].into_iter().flatten().map(AsRawFd::as_raw_fd)
+    }
 }
 
 impl Labels {

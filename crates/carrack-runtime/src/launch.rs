@@ -128,8 +128,14 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
     if (spec.hostname().is_some() || spec.domainname().is_some()) && !own_names {
         return Err(Error::spec("a host name needs a UTS namespace of the container's own"));
     }
+    let mounts = mounts::plan(spec, &namespaces)?;
+    let of_cgroups = mounts.iter().find(|mount| mount.needs_cgroup()).map(mounts::PlannedMount::attributes);
+    let view = |attributes| {
+        cgroup.map(|cgroup| cgroup.view(namespaces.has(namespace::CGROUP), attributes)).transpose()
+    };
+    let view = of_cgroups.map_or(Ok(None), view)?;
     Ok(Plan {
-        mounts: mounts::plan(spec, &namespaces)?,
+        mounts,
         devices: devices::plan(spec, namespaces.has(namespace::USER))?,
         masks: Masks::plan()?,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
@@ -139,7 +145,7 @@ fn plan(spec: &Spec, stdio: Stdio, cgroup: Option<&Cgroup>, reaper: bool) -> Res
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         sysctls: Sysctls::plan(spec, &namespaces)?,
-        cgroup: cgroup.map(Cgroup::view),
+        cgroup: view,
         entrances: Entrances::open(cgroup)?,
         process: PlannedProcess::new(process, Some(linux), stdio, reaper)?,
         hooks: None,

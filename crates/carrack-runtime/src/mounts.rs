@@ -17,7 +17,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use crate::cgroup::View;
+use crate::cgroup::{Shown, View};
 use crate::labels::MountLabel;
 use crate::mount_options::Options;
 use crate::namespaces::Namespaces;
@@ -81,6 +81,9 @@ impl PlannedMount {
                 "expected an absolute mount destination without .., got {shown}"
             )));
         }
+        if destination.components().count() < 2 {
+            return Err(Error::spec("expected a mount destination below /, got the root itself"));
+        }
         let options = Options::parse(mount)?;
         let kind = mount.typ().as_deref().unwrap_or("none");
         let has_mappings = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
@@ -104,6 +107,16 @@ impl PlannedMount {
         Ok(Self { destination, what, attributes, propagation })
     }
 
+    /// Whether the container's `/dev` is a folder of the host.
+    pub fn is_bound_dev(&self) -> bool {
+        self.destination == Path::new("/dev") && matches!(self.what, What::Tree(..))
+    }
+
+    /// Of the filesystem as a whole.
+    pub fn attributes(&self) -> MountAttrFlags {
+        self.attributes
+    }
+
     /// Whether it can be placed only after the process is in its cgroup.
     pub fn needs_cgroup(&self) -> bool {
         matches!(self.what, What::Cgroup(_))
@@ -120,9 +133,11 @@ impl PlannedMount {
             What::Tree(mount, kind) => self.attach(rootfs, mount, *kind),
             What::New(new) => self.place_new(rootfs, new),
             What::Cgroup(label) => match cgroup {
-                Some(View { v1, v2: true }) if v1.is_empty() => {
-                    let mount = Filesystem::new("cgroup2")?.mount(self.attributes)?;
-                    self.attach(rootfs, &mount, Kind::Folder)
+                Some(View { v1, v2: Some(shown) }) if v1.is_empty() => {
+                    // As in other runtimes, who may only look sees all of the host, if that is its namespace.
+                    let is_read_only = self.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
+                    let part = shown.part.as_ref().filter(|_| !is_read_only);
+                    self.attach(rootfs, &self.hierarchy(part, || Filesystem::new("cgroup2"))?, Kind::Folder)
                 }
                 Some(view) => self.place_hierarchies(rootfs, view, label),
                 None => Ok(()),
@@ -176,6 +191,18 @@ impl PlannedMount {
         Ok(())
     }
 
+    /// A part of the host's mount of a hierarchy, or one of the container's own.
+    fn hierarchy(
+        &self,
+        part: Option<&OwnedFd>,
+        new: impl FnOnce() -> carrack_sys::Result<Filesystem>,
+    ) -> Result<OwnedFd> {
+        match part {
+            None => Ok(new()?.mount(self.attributes)?),
+            Some(part) => Ok(part.try_clone().during("duplicate", "a mount of cgroups")?),
+        }
+    }
+
     /// A folder with one mount for each hierarchy, as hosts with cgroup v1 have it at /sys/fs/cgroup.
     fn place_hierarchies(&self, rootfs: &Rootfs, view: &View, label: &MountLabel) -> Result<()> {
         let mut folder = Filesystem::new("tmpfs")?.option("mode", "755")?;
@@ -185,16 +212,16 @@ impl PlannedMount {
         let folder = folder.mount(self.attributes - MountAttrFlags::MOUNT_ATTR_RDONLY)?;
         self.attach(rootfs, &folder, Kind::Folder)?;
         let folder = Rootfs::new(folder);
-        for controllers in &view.v1 {
-            let filesystem = Filesystem::new("cgroup")?;
-            let filesystem = controllers.split(',').try_fold(filesystem, Filesystem::flag)?;
-            attach_below(&folder, controllers, filesystem.mount(self.attributes)?)?;
+        for Shown { controllers, part } in &view.v1 {
+            let new = || controllers.split(',').try_fold(Filesystem::new("cgroup")?, Filesystem::flag);
+            attach_below(&folder, controllers, &self.hierarchy(part.as_ref(), new)?)?;
             if controllers.contains(',') {
                 link_names(folder.root(), controllers)?;
             }
         }
-        if view.v2 {
-            attach_below(&folder, "unified", Filesystem::new("cgroup2")?.mount(self.attributes)?)?;
+        if let Some(Shown { part, .. }) = &view.v2 {
+            let mount = self.hierarchy(part.as_ref(), || Filesystem::new("cgroup2"))?;
+            attach_below(&folder, "unified", &mount)?;
         }
         let read_only = self.attributes & MountAttrFlags::MOUNT_ATTR_RDONLY;
         Ok(set_attributes(folder.as_fd(), Attributes::set(read_only), false)?)
@@ -214,7 +241,7 @@ fn source_tree(source: &Path, recursive: bool) -> Result<OwnedFd> {
     }
 }
 
-fn attach_below(folder: &Rootfs, name: &str, mount: OwnedFd) -> Result<()> {
+fn attach_below(folder: &Rootfs, name: &str, mount: &OwnedFd) -> Result<()> {
     let target = folder.find_or_make(Path::new(name), Kind::Folder)?;
     Ok(attach(mount.as_fd(), target.as_fd())?)
 }

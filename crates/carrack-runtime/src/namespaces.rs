@@ -102,7 +102,7 @@ impl Namespaces {
                     result => result.and_then(|()| join(&|flag| flag == namespace::USER)),
                 }
             };
-            clone_process_from(enter, self.at_clone(), cgroup)
+            clone_process_from(None, |_| enter(), self.at_clone(), cgroup)
         } else {
             clone_process(self.at_clone(), cgroup)
         };

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
@@ -128,6 +128,22 @@ impl PlannedProcess {
         }
         let own = rustix::thread::capabilities(None).during("read", "the own capabilities")?;
         let user = process.user();
+        // To the kernel it means "as it is", so the process would stay root.
+        let mut ids =
+            [user.uid(), user.gid()].into_iter().chain(user.additional_gids().iter().flatten().copied());
+        if ids.any(|id| id == u32::MAX) {
+            return Err(Error::spec(format!("expected users and groups below {0}, got {0}", u32::MAX)));
+        }
+        if !process.cwd().is_absolute() {
+            let shown = process.cwd().display();
+            return Err(Error::spec(format!("expected an absolute working directory, got {shown}")));
+        }
+        if let Some(limit) = rlimits.iter().find(|limit| limit.soft() > limit.hard()) {
+            let (name, soft, hard) = (limit.typ(), limit.soft(), limit.hard());
+            return Err(Error::spec(format!(
+                "expected a soft limit {name} up to the hard one, got {soft} and {hard}"
+            )));
+        }
         let groups = user.additional_gids().iter().flatten();
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(Self {
@@ -154,6 +170,16 @@ impl PlannedProcess {
             landlock: None,
             start_hooks: None,
         })
+    }
+
+    /// The descriptors that it still needs when all others are closed.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut numbers: Vec<RawFd> = self.label_files.descriptors().collect();
+        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+            numbers.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
+        }
+        numbers.extend(self.inherited.descriptors.iter().filter_map(|number| RawFd::try_from(*number).ok()));
+        numbers
     }
 
     pub fn wants_console(&self) -> bool {
@@ -217,16 +243,19 @@ impl PlannedProcess {
         self.grant.apply()?;
         self.enter_working_directory()?;
         rustix::process::umask(self.umask);
-        if let Some(hooks) = &self.start_hooks {
-            hooks.run()?;
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
         }
-        self.keep_descriptors()?;
-        if !self.no_new_privileges {
-            return channel.executing();
-        }
-        rustix::thread::set_no_new_privs(true).during("set", "no_new_privs")?;
-        if self.filter.as_ref().is_some_and(|filter| filter.notifies) {
+        let start_hooks = self.start_hooks.as_ref().filter(|hooks| !hooks.is_empty());
+        let notifies = self.filter.as_ref().is_some_and(|filter| filter.notifies);
+        let is_loaded = !self.no_new_privileges;
+        if !is_loaded && (notifies || start_hooks.is_some()) {
+            // What a hook leaves behind must be able to do no more than the program.
             self.load_filter(channel)?;
+        }
+        start_hooks.map_or(Ok(()), PlannedHooks::run)?;
+        self.keep_descriptors()?;
+        if is_loaded || notifies || start_hooks.is_some() {
             return channel.executing();
         }
         // The last call before the exec, so that the filter need not allow any other.

@@ -64,9 +64,20 @@ pub struct Opening<'a> {
     pub owners: Option<BorrowedFd<'a>>,
     /// The SELinux context that all files are shown with.
     pub context: Option<&'a str>,
+    /// What the kernel's table of mounts calls its source, if it is an overlay.
+    pub source: Option<&'a str>,
 }
 
 impl Mount {
+    /// The folder that takes the changes.
+    pub fn upper(&self) -> Option<&Path> {
+        match self {
+            Self::Overlay { upper, .. } => upper.as_deref(),
+            Self::Bind { source, read_only: false } => Some(source),
+            Self::Bind { .. } | Self::Image(_) => None,
+        }
+    }
+
     /// The same with `fsync` switched off, where the kernel can: whoever needs the result syncs it as a whole.
     pub fn volatile(mut self) -> Self {
         if let Self::Overlay { upper: Some(_), volatile, .. } = &mut self {
@@ -110,14 +121,14 @@ impl Mount {
 
     /// [`Mount::open`] in another way.
     pub fn open_with(&self, opening: Opening<'_>) -> Result<OwnedFd> {
-        let Opening { holds, owners, context } = opening;
+        let Opening { holds, owners, context, source } = opening;
         match self {
             Self::Overlay { lowers, upper, work, volatile } => {
                 let upper = upper.as_deref().zip(work.as_deref());
                 let upper = upper.map(|(upper, work)| Upper::open(upper, work, owners)).transpose()?;
                 // overlayfs itself cannot be mapped; what it stands on can.
                 let lowers = open_lowers(lowers, holds, owners)?;
-                as_owner(upper.as_ref(), || overlay(&lowers, upper.as_ref(), *volatile, context))
+                as_owner(upper.as_ref(), || overlay(&lowers, upper.as_ref(), *volatile, (context, source)))
             }
             Self::Bind { source, read_only } => {
                 let mount = map(clone_path(source, false)?, owners)?;
@@ -189,9 +200,9 @@ fn overlay(
     lowers: &[OwnedFd],
     upper: Option<&Upper>,
     volatile: bool,
-    context: Option<&str>,
+    (context, source): (Option<&str>, Option<&str>),
 ) -> Result<OwnedFd> {
-    let mut filesystem = Filesystem::new("overlay")?.option("source", "overlay")?;
+    let mut filesystem = Filesystem::new("overlay")?.option("source", source.unwrap_or("overlay"))?;
     for lower in lowers {
         filesystem = folder_option(filesystem, "lowerdir+", lower)?;
     }

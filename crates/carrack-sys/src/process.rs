@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 
@@ -66,10 +66,12 @@ pub fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
     clone3(namespaces, libc::SIGCHLD as u64, cgroup)
 }
 
-/// [`clone_process`] from where `enter` has gone: a process in between calls it and then makes the child, which is
-/// nevertheless the caller's own. So a child is born inside namespaces that its parent stays out of.
+/// [`clone_process`] from where `enter` has gone: a process in between, born in the cgroup `between`, calls it and then
+/// makes the child, which is nevertheless the caller's own. So a child is born inside namespaces that its parent stays
+/// out of. `enter` may close all descriptors but the one that it is given.
 pub fn clone_process_from(
-    enter: impl FnOnce() -> io::Result<()>,
+    between: Option<BorrowedFd<'_>>,
+    enter: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     namespaces: u64,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Cloned> {
@@ -79,12 +81,12 @@ pub fn clone_process_from(
         rustix::net::SocketFlags::CLOEXEC,
         None,
     )?;
-    match clone_process(0, None)? {
+    match clone_process(0, between)? {
         Cloned::Child => {
             drop(ours);
             // The child takes the signal at its end from the process in between.
             let clone = || clone3(namespaces | libc::CLONE_PARENT as u64, 0, cgroup);
-            let outcome = match enter().and_then(|()| clone()) {
+            let outcome = match enter(theirs.as_fd()).and_then(|()| clone()) {
                 Ok(Cloned::Child) => return Ok(Cloned::Child),
                 Ok(Cloned::Parent { pidfd, .. }) => Ok(pidfd),
                 Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
@@ -242,6 +244,22 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: no memory is passed.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) } as libc::c_int)
+}
+
+/// Closes every descriptor from 3 on but those of `kept`. Whoever owns one of the others must not use it again, nor
+/// drop it.
+pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|number| u32::try_from(*number).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for next in kept.into_iter().map(u64::from).chain([u64::from(u32::MAX) + 1]) {
+        if first < next {
+            // SAFETY: no memory is passed; what is closed is not used again, as the caller has promised.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, next - 1, 0) } as libc::c_int)?;
+        }
+        first = first.max(next + 1);
+    }
+    Ok(())
 }
 
 /// Lets the open descriptor `number` pass through `execve`. The caller owns it, or nobody does.

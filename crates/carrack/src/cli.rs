@@ -40,7 +40,12 @@ impl Entry {
 fn augment<C: Command>(command: clap::Command) -> clap::Command {
     // `-h` is the hostname of run and create, as in Docker.
     let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
-    C::augment_args(command.disable_help_flag(true).arg(help))
+    // As in Go's flags, a value may begin with a dash.
+    let takes_any = |arg: Arg| match arg.is_positional() || !arg.get_action().takes_values() {
+        true => arg,
+        false => arg.allow_hyphen_values(true),
+    };
+    C::augment_args(command.disable_help_flag(true).arg(help)).mut_args(takes_any)
 }
 
 fn run_parsed<C: Command>(matches: &ArgMatches, context: &Context) -> Result<u8> {
@@ -123,7 +128,14 @@ const GROUPS: [Group; 10] = [
 const RUNTIME: &str = "runtime";
 
 fn with_entries(command: clap::Command, entries: Vec<Entry>) -> clap::Command {
-    let parsers = entries.into_iter().map(Entry::parser);
+    // As in Docker and Podman, each of these has a second name within a group.
+    let with_alias = |parser: clap::Command| match parser.get_name() {
+        "ls" => parser.alias("list"),
+        "rm" => parser.alias("remove"),
+        "unmount" => parser.alias("umount"),
+        _ => parser,
+    };
+    let parsers = entries.into_iter().map(|entry| with_alias(entry.parser()));
     command.subcommand_required(true).arg_required_else_help(true).subcommands(parsers)
 }
 
@@ -146,7 +158,7 @@ fn container_group() -> Vec<Entry> {
         "wait",
     ]
     .map(find);
-    [find("ps").named("ls"), find("ps").named("list"), find("ps")]
+    [find("ps").named("ls"), find("ps")]
         .into_iter()
         .chain(same)
         .chain([commands::CONTAINER_EXISTS, commands::CONTAINER_INSPECT, commands::CONTAINER_PRUNE])

@@ -14,6 +14,8 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// carrack itself failed before a container's program could (Docker's convention for `run`), or was used wrongly.
 pub const USAGE_EXIT_CODE: u8 = 125;
+/// 128 and the number of SIGPIPE.
+const CLOSED_OUTPUT_EXIT_CODE: u8 = 141;
 
 /// Why a command ended, and with which exit code.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ impl Failure {
 
     /// Prints message, causes and hint to standard error.
     pub fn report(&self) -> ExitCode {
+        // As a program that SIGPIPE ends: nobody wants to hear of it.
+        if self.error.downcast_ref::<Error>().is_some_and(Error::is_closed_output) {
+            return ExitCode::from(CLOSED_OUTPUT_EXIT_CODE);
+        }
         let mut text = format!("error: {}\n", self.error);
         let mut cause = self.error.source();
         let mut last = self.error.to_string();

@@ -105,8 +105,7 @@ fn print_table(rows: &[Value], columns: Columns, headings: bool) -> Result<()> {
 
 /// Docker separates the columns of a `table` template by `\t`.
 fn print_template_table(rows: &[Value], columns: Columns, text: &str, headings: bool) -> Result<()> {
-    let text = text.replace("\\t", "\t");
-    let template = Template::parse(&text)?;
+    let template = Template::parse(text)?;
     let mut lines = Vec::new();
     if headings {
         let fields = rows.first().and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys);

@@ -38,9 +38,18 @@ impl Attendance {
         Self { interactive, stdout: true, stderr: true, tty, detach_keys: None, proxy_signals: true }
     }
 
+    /// Refuses a terminal where standard input is none; before anything is made or started.
+    pub fn check(&self) -> Result<()> {
+        match self.tty && self.interactive && !io::stdin().is_terminal() {
+            true => Err(Failure::message("the input device is not a terminal: -t with -i needs one")),
+            false => Ok(()),
+        }
+    }
+
     /// Keeps the signals that are meant for the program. Done before it is started: one that comes as soon as it runs
     /// would end this process.
     pub fn begin(self) -> Result<Attendant> {
+        self.check()?;
         let mut watched = vec![Signal::WINCH.as_raw()];
         if !self.tty && self.proxy_signals {
             watched.extend(FORWARDED.map(Signal::as_raw));
@@ -89,7 +98,7 @@ pub fn attend(session: &Session, attendant: Attendant) -> Result<u8> {
     let Attendance { interactive, stdout, stderr, tty, detach_keys, .. } = attendance;
     let interactive = interactive && !session.passes_streams();
     let stdin = io::stdin();
-    let _raw = if tty && interactive { RawMode::enter(stdin.as_fd())? } else { None };
+    let _raw = if tty && interactive { Some(RawMode::enter(stdin.as_fd())?) } else { None };
     if tty && let Some((rows, columns)) = window_size() {
         session.resize(rows, columns);
     }
@@ -150,19 +159,14 @@ pub struct RawMode {
 
 impl RawMode {
     /// Changes `terminal`.
-    pub fn enter(terminal: BorrowedFd<'_>) -> Result<Option<Self>> {
-        if !terminal.is_terminal() {
-            return Err(Failure::message(
-                "the input device is not a terminal: -t with -i needs one".to_owned(),
-            ));
-        }
+    pub fn enter(terminal: BorrowedFd<'_>) -> Result<Self> {
         let failed =
             |error: rustix::io::Errno| Failure::message(format!("cannot set up the terminal: {error}"));
         let before = tcgetattr(terminal).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(terminal, OptionalActions::Now, &raw).map_err(failed)?;
-        Ok(Some(Self { before }))
+        Ok(Self { before })
     }
 }
 

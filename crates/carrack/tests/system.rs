@@ -107,19 +107,21 @@ fn df_tells_shared_from_unique() {
     assert!(megabytes("1", 1) > 4.0 && megabytes("1", 1) < 6.0, "{details}");
 }
 
+/// Version NUMBER of an app: one large file that all have, and one of its own.
+fn version(number: usize) -> ImageFixture {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |seed: usize, length: usize| -> String {
+        (0..length / 64).map(|line| format!("{seed:>20} {line:>42}\n")).collect()
+    };
+    fs::write(folder.path().join("common"), text(0, 8 * MEGABYTE)).unwrap();
+    fs::write(folder.path().join("own"), text(number, MEGABYTE)).unwrap();
+    let path = |name| folder.path().join(name).display().to_string();
+    busybox().layer(&format!("/common <({})\n/own <({})", path("common"), path("own")))
+}
+
 #[test]
 fn versions_of_an_app_take_the_files_that_they_share_once() {
     let store = empty_store();
-    let version = |number: usize| {
-        let folder = tempfile::tempdir().unwrap();
-        let text = |seed: usize, length: usize| -> String {
-            (0..length / 64).map(|line| format!("{seed:>20} {line:>42}\n")).collect()
-        };
-        fs::write(folder.path().join("common"), text(0, 8 * MEGABYTE)).unwrap();
-        fs::write(folder.path().join("own"), text(number, MEGABYTE)).unwrap();
-        let path = |name| folder.path().join(name).display().to_string();
-        busybox().layer(&format!("/common <({})\n/own <({})", path("common"), path("own")))
-    };
     let images: Vec<_> = (1..=3).map(version).collect();
     let (_, first) = pull_layout(&store, &images[0], "app:1");
     let one = du_bytes(&store);
@@ -158,6 +160,26 @@ fn versions_of_an_app_take_the_files_that_they_share_once() {
     assert_eq!(sums(2), second_sums);
     store.carrack(["rmi", "app:2"]).success();
     assert!(du_bytes(&store) < MEGABYTE as u64);
+}
+
+#[test]
+fn damage_of_one_version_is_not_that_of_the_next() {
+    let store = empty_store();
+    pull_layout(&store, &version(1), "app:1");
+    pull_layout(&store, &version(2), "app:2");
+    let layer = version(1).layers().last().unwrap().diff_id.clone();
+    let tar = blob(&store, layer.0.hex());
+    let mut bytes = fs::read(&tar).unwrap();
+    let own = format!("\n{:>20} ", 1);
+    let place = bytes.windows(own.len()).position(|window| window == own.as_bytes()).unwrap();
+    bytes[place] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    let run = check(&store, &[]).code(1);
+    assert!(run.stdout.contains(layer.0.hex()), "{}", run.stdout);
+    check(&store, &["--repair"]);
+    assert_clean(&store);
+    let sum = ["run", "--rm", "--network", "none", "app:2", "wc", "-c", "/common", "/own"];
+    assert!(store.carrack(sum).success().stdout.contains("9437184 total"));
 }
 
 /// The one folder of a store's snapshots that holds the committed ones, wherever its driver keeps it.

@@ -248,7 +248,7 @@ impl Session {
             add(Token::Chore, fd, PollFlags::IN);
         }
         let until = |at: Option<Instant>| {
-            let left = at.map(|at| at.saturating_duration_since(now));
+            let left = at.map(|at| at.saturating_duration_since(Instant::now()));
             left.map(|limit| Timespec::try_from(limit).expect("a limit of seconds fits"))
         };
         let deadline = self.next_deadline(now);
@@ -262,7 +262,7 @@ impl Session {
             _ if is_flooded => poll_at_rest(&mut polled, timeout.as_ref()),
             Some(at) => match poll(&mut polled, until(Some(at)).as_ref()) {
                 Ok(0) => {
-                    let happened = poll_at_rest(&mut polled, timeout.as_ref());
+                    let happened = poll_at_rest(&mut polled, until(deadline).as_ref());
                     self.rest_at = None;
                     happened
                 }

@@ -1,6 +1,6 @@
 //! The container spec: a pure merge of the program, the user's wishes and the defaults into an OCI runtime spec.
 
-use carrack_container::{Bind, HostSettings, Program};
+use carrack_container::{Bind, HostSettings, Program, SecuritySettings};
 use carrack_runtime::{User, spec};
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Mount, Spec};
 
@@ -82,6 +82,15 @@ pub(crate) fn container_spec(input: &SpecInput<'_>) -> Result<Spec> {
 }
 
 /// The limits that the spec's cgroup is to have.
+/// Refuses what could not be started: capabilities and security options that nobody knows, limits that cannot be.
+pub(crate) fn check(host: &HostSettings) -> Result<()> {
+    let SecuritySettings { cap_add, cap_drop, options, .. } = &host.security;
+    if !(cap_add.is_empty() && cap_drop.is_empty() && options.is_empty()) {
+        Security::of(&host.security)?;
+    }
+    host.resources.ulimits.iter().try_for_each(|limit| resources::rlimit(limit).map(drop))
+}
+
 pub(crate) fn limits(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }

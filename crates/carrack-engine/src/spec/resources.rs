@@ -24,6 +24,10 @@ pub fn rlimit(limit: &Ulimit) -> Result<PosixRlimit> {
         Error::refused(format!("unknown ulimit {:?}", limit.name), "names are those of getrlimit(2)")
     })?;
     let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
+    if value(limit.soft) > value(limit.hard) {
+        let message = format!("the soft limit {} of {} is above the hard one", limit.soft, limit.name);
+        return Err(Error::refused(message, format!("expected at most {}", limit.hard)));
+    }
     let rlimit =
         PosixRlimitBuilder::default().typ(kind).soft(value(limit.soft)).hard(value(limit.hard)).build();
     Ok(rlimit.expect("all fields are set"))

@@ -59,10 +59,10 @@ impl Method {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MethodError {
     /// None of the names.
-    #[error("unknown compression {0:?}: expected gzip[:1-9] or zstd[:1-22]")]
+    #[error("gzip[:1-9], zstd[:1-22] or none, not {0:?}")]
     Name(String),
     /// A level out of range.
-    #[error("invalid level {level} of {name}: expected 1 to {limit}")]
+    #[error("a level of {name} from 1 to {limit}, not {level}")]
     Level {
         /// The compression.
         name: &'static str,

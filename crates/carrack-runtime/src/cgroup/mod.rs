@@ -14,14 +14,16 @@ mod v2;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use carrack_sys::IoContext;
+use carrack_sys::mount::{Attributes, Propagation, clone_path, set_attributes};
 use oci_spec::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources, LinuxWeightDevice};
+use rustix::mount::MountAttrFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -294,11 +296,27 @@ impl Cgroup {
         Ok(self.v2.as_ref().map(open).transpose()?.map(Into::into))
     }
 
-    /// What a mount of type `cgroup` inside the container shows.
-    pub(crate) fn view(&self) -> View {
+    /// What a mount of type `cgroup` inside the container shows. Without a cgroup namespace of the container's a new
+    /// mount would show the whole host, so it is a part of the host's.
+    pub(crate) fn view(&self, has_namespace: bool, attributes: MountAttrFlags) -> Result<View> {
+        let part = |folder: &PathBuf| -> Result<Option<OwnedFd>> {
+            if has_namespace {
+                return Ok(None);
+            }
+            let part = clone_path(folder, false)?;
+            set_attributes(part.as_fd(), Attributes::propagation(Propagation::Private), true)?;
+            set_attributes(part.as_fd(), Attributes::set(attributes), false)?;
+            Ok(Some(part))
+        };
         let of_limits = self.v1.iter().filter(|hierarchy| !hierarchy.has(NAMED));
-        let v1 = of_limits.map(|hierarchy| hierarchy.controllers.clone()).collect();
-        View { v1, v2: self.v2.is_some() }
+        let v1 = of_limits.map(|hierarchy| {
+            Ok(Shown { controllers: hierarchy.controllers.clone(), part: part(&hierarchy.folder)? })
+        });
+        let v2 = self
+            .v2
+            .as_ref()
+            .map(|folder| Ok::<_, Error>(Shown { controllers: String::new(), part: part(folder)? }));
+        Ok(View { v1: v1.collect::<Result<_>>()?, v2: v2.transpose()? })
     }
 
     /// Kills every process in the cgroup and below it.
@@ -364,18 +382,29 @@ impl Cgroup {
         self.delete_folders().and(stopped)
     }
 
+    /// In every hierarchy: an update may have put it into further ones since this was opened.
     fn delete_folders(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
-        let folders = self.v1.iter().map(|hierarchy| &hierarchy.folder).chain(&self.v2);
-        folders.map(|folder| remove_folder(folder, deadline)).fold(Ok(()), Result::and)
+        let all = self.layout.v1.iter().map(|hierarchy| hierarchy.folder.join(&self.relative));
+        let folders = all.chain(self.v2.clone());
+        folders.map(|folder| remove_folder(&folder, deadline)).fold(Ok(()), Result::and)
     }
 }
 
 /// Which hierarchies a container sees.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct View {
-    pub v1: Vec<String>,
-    pub v2: bool,
+    pub v1: Vec<Shown>,
+    pub v2: Option<Shown>,
+}
+
+/// One hierarchy.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// Those of v1, as its mount option has them.
+    pub controllers: String,
+    /// The container's own cgroup as a detached mount; `None` where a new mount shows no more.
+    pub part: Option<OwnedFd>,
 }
 
 /// The folder of the hierarchy without controllers that systemd has on hosts with cgroup v1.

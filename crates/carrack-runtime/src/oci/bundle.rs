@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_sys::IoContext;
 use carrack_sys::mount::clone_path;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Process, Spec};
+use serde_json::Value;
 
 use crate::{Error, Result, hooks};
 
@@ -53,10 +54,44 @@ impl Bundle {
 /// Reads a config, be it a bundle's or one that was kept.
 pub(super) fn read_spec(path: &Path) -> Result<Spec> {
     let bytes = read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Bundle {
+    let parse = || -> serde_json::Result<Spec> {
+        let mut spec: Value = serde_json::from_slice(&bytes)?;
+        if let Some(process) = spec.get_mut("process") {
+            drop_unknown_capabilities(process);
+        }
+        serde_json::from_value(spec)
+    };
+    parse().map_err(|error| Error::Bundle {
         path: path.parent().unwrap_or(path).to_owned(),
         reason: format!("its config.json is no runtime spec: {error}"),
     })
+}
+
+/// Reads a process of the specification.
+pub(super) fn read_process(path: &Path) -> Result<Process> {
+    let bytes = read(path)?;
+    let parse = || -> serde_json::Result<Process> {
+        let mut process: Value = serde_json::from_slice(&bytes)?;
+        drop_unknown_capabilities(&mut process);
+        serde_json::from_value(process)
+    };
+    let refused =
+        |error| Error::spec(format!("{} is no process of the specification: {error}", path.display()));
+    parse().map_err(refused)
+}
+
+/// Those that this program does not know are newer than it: config.md has them logged, and left out.
+fn drop_unknown_capabilities(process: &mut Value) {
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(Value::as_array_mut) {
+        set.retain(|name| {
+            let is_known = !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !is_known {
+                tracing::warn!("the capability {name} is not known and left out");
+            }
+            is_known
+        });
+    }
 }
 
 /// Reads a file whose size is bounded.

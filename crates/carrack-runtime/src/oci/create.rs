@@ -10,6 +10,7 @@ use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::process::start_time_ticks;
 use oci_spec::runtime::{Process, Spec};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Bundle, Container, Details, Record, Runtime, Status, lock};
 use crate::cgroup::{Cgroup, Layout, Place, Scope};
@@ -109,6 +110,14 @@ impl Container {
             hooks: spec.hooks().clone().unwrap_or_default(),
             state: self.record.state(Status::Creating),
         };
+        let with_home;
+        let spec = match home_of(spec, &bundle.rootfs) {
+            Some(home) => {
+                with_home = add_variable(spec, home);
+                &with_home
+            }
+            None => spec,
+        };
         let mut init = crate::create(Launch {
             spec,
             rootfs: bundle.mount()?,
@@ -204,13 +213,43 @@ fn cgroup_path(id: &str, spec: &Spec) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// `HOME` as the container's own files have it for its user, where the spec says nothing: callers rely on it, as runc and
+/// crun do it.
+fn home_of(spec: &Spec, rootfs: &Path) -> Option<String> {
+    let process = spec.process().as_ref().filter(|process| !has_home(process))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(rootfs, flags, Mode::empty()).ok()?;
+    home(root.as_fd(), process)
+}
+
+fn add_variable(spec: &Spec, variable: String) -> Spec {
+    let mut spec = spec.clone();
+    if let Some(process) = spec.process_mut() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.push(variable);
+        process.set_env(Some(env));
+    }
+    spec
+}
+
+/// Whether the environment says where the user is at home.
+pub(super) fn has_home(process: &Process) -> bool {
+    process.env().iter().flatten().any(|entry| entry.starts_with("HOME="))
+}
+
+/// The variable for the user of a process by the files below `root`. What cannot be read says nothing.
+pub(super) fn home(root: BorrowedFd<'_>, process: &Process) -> Option<String> {
+    let user = crate::resolve_user(root, &process.user().uid().to_string()).ok()?;
+    Some(format!("HOME={}", user.home.display()))
+}
+
 /// Makes the cgroup with the spec's limits; refuses those that this host cannot hold.
 fn make_cgroup(place: &Place, spec: &Spec) -> Result<Cgroup> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     let mut resources = resources.unwrap_or_default();
-    if let Some(rules) = resources.devices_mut() {
-        rules.extend(indispensable_devices());
-    }
+    let mut rules = resources.devices().clone().unwrap_or_default();
+    rules.extend(indispensable_devices());
+    resources.set_devices(Some(rules));
     let cgroup = match place {
         Place::Path(path) => Cgroup::create_everywhere(&Layout::host()?, path, &resources)?,
         Place::Scope(_) => Cgroup::create_at(place, &resources)?,

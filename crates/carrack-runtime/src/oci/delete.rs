@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::bundle::read_spec;
-use super::{Container, Status};
+use super::{Container, Runtime, Status};
 use crate::Result;
 use crate::hooks::{Kind, PlannedHooks};
 
@@ -32,6 +32,18 @@ impl Container {
         self.destroy(&spec)
     }
 
+    /// Whether another container has taken the cgroup since this one stopped: it is not this one's to delete then.
+    fn shares_cgroup(&self) -> Result<bool> {
+        let all = self.folder.parent().map(|folder| Runtime::new(folder.to_owned()));
+        let others = all.map_or(Ok(Vec::new()), |all| all.list())?;
+        let place = self.record.details.cgroup_place();
+        Ok(others.iter().any(|other| {
+            other.record.id != self.record.id
+                && other.record.details.cgroup_place() == place
+                && other.status().is_ok_and(|status| status != Status::Stopped)
+        }))
+    }
+
     /// Ends and removes what there is of it, at whatever point it came to be.
     pub(super) fn destroy(&self, spec: &Spec) -> Result<()> {
         let cgroup = self.record.cgroup()?;
@@ -41,9 +53,11 @@ impl Container {
             let limit = Timespec::try_from(LIMIT).ok();
             let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], limit.as_ref());
         }
-        // Those that a container without a pid namespace has left.
-        cgroup.kill()?;
-        cgroup.delete()?;
+        if !self.shares_cgroup()? {
+            // Those that a container without a pid namespace has left.
+            cgroup.kill()?;
+            cgroup.delete()?;
+        }
         fs::remove_dir_all(&self.folder).during("remove the folder", &self.folder)?;
         let hooks = spec.hooks().clone().unwrap_or_default();
         PlannedHooks::new(Kind::Poststop, &hooks, &self.record.state(Status::Stopped)).run_all();

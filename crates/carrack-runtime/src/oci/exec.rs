@@ -7,8 +7,8 @@ use carrack_sys::IoContext;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
 use rustix::fs::{Mode, OFlags, open};
 
-use super::bundle::{read, read_spec};
-use super::create::{stdio, write_pid};
+use super::bundle::{read_process, read_spec};
+use super::create::{has_home, home, stdio, write_pid};
 use super::{Container, Status};
 use crate::console_socket::send_console;
 use crate::process::Inherited;
@@ -39,6 +39,8 @@ pub struct Command {
     pub process_label: Option<String>,
     /// AppArmor profile.
     pub apparmor: Option<String>,
+    /// Whether nobody could get the master of a terminal.
+    pub detached_without_console: bool,
     /// Whether it may be started while the container is paused; it then waits with it.
     pub ignore_paused: bool,
     /// What it keeps of the caller.
@@ -78,7 +80,14 @@ impl Container {
         let not_running = || self.wrong_status("exec in", "container not running");
         let target = self.record.pidfd().ok_or_else(not_running)?;
         let own = spec.process().clone().unwrap_or_default();
-        let process = self.process(command, own)?;
+        let mut process = self.process(command, own)?;
+        if !has_home(&process)
+            && let Some(home) = home(self.root()?.as_fd(), &process)
+        {
+            let mut env = process.env().clone().unwrap_or_default();
+            env.push(home);
+            process.set_env(Some(env));
+        }
         let cgroup = self.record.cgroup()?;
         let mut running = crate::exec(Exec {
             target: target.as_fd(),
@@ -103,10 +112,11 @@ impl Container {
 
     fn process(&self, command: &Command, own: Process) -> Result<Process> {
         if let Some(path) = &command.process_file {
-            let process = serde_json::from_slice(&read(path)?);
-            return process.map_err(|error| {
-                Error::spec(format!("{} is no process of the specification: {error}", path.display()))
-            });
+            let process = read_process(path)?;
+            if command.detached_without_console && process.terminal().unwrap_or(false) {
+                return Err(Error::spec("a detached process with a terminal needs a console socket"));
+            }
+            return Ok(process);
         }
         let mut process = own;
         if command.arguments.is_empty() {
@@ -142,13 +152,17 @@ impl Container {
         Ok(process)
     }
 
-    /// Resolves a user by the container's own files.
-    fn user(&self, text: &str) -> Result<User> {
+    /// The root of the container as its first process sees it.
+    fn root(&self) -> Result<OwnedFd> {
         let pid = self.record.process.map_or(0, |(pid, _)| pid);
         let path = format!("/proc/{pid}/root");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(&path, flags, Mode::empty()).during("open", &path)?;
-        let found = crate::resolve_user(root.as_fd(), text)?;
+        Ok(open(&path, flags, Mode::empty()).during("open", &path)?)
+    }
+
+    /// Resolves a user by the container's own files.
+    fn user(&self, text: &str) -> Result<User> {
+        let found = crate::resolve_user(self.root()?.as_fd(), text)?;
         let mut user = User::default();
         user.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(found.groups));
         Ok(user)

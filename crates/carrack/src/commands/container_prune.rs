@@ -7,6 +7,7 @@ use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::print_line;
+use crate::units::format_bytes;
 
 /// Removes every container that does not run.
 #[derive(Args)]
@@ -26,10 +27,13 @@ impl Command for Prune {
         }
         let engine = context.engine()?;
         let filters = engine.container_filters(&self.filter)?;
-        let removed = engine.prune_containers(&filters)?;
+        let (removed, bytes) = engine.prune_containers(&filters)?;
         if !removed.is_empty() {
             print_line("Deleted Containers:")?;
+            removed.iter().try_for_each(print_line)?;
+            print_line("")?;
         }
-        removed.iter().try_for_each(print_line).map(|()| 0)
+        print_line(format_args!("Total reclaimed space: {}", format_bytes(bytes)))?;
+        Ok(0)
     }
 }

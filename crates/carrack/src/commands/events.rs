@@ -55,7 +55,10 @@ impl Command for Events {
         let done = context.engine()?.events(span, &filters, &mut |event| match line(event) {
             Ok(line) => {
                 let mut stdout = io::stdout().lock();
-                writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+                match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+                    result => result,
+                }
             }
             Err(wrong) => {
                 failure = Some(wrong);

@@ -48,20 +48,19 @@ pub struct Exec {
     privileged: bool,
     #[command(flatten)]
     preserved: PreservedDescriptors,
-    /// Name or ID
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-    /// The command and its arguments
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The container, by name or ID; then the command and its arguments
+    // One list: what follows the container is the program's, whatever it looks like.
+    #[arg(value_names = ["CONTAINER", "COMMAND"], required = true, num_args = 2.., trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 impl Command for Exec {
     fn run(self, context: &Context) -> Result<u8> {
         let descriptors = self.preserved.take().map_err(Failure::of_run)?;
+        let (container, command) = container_flags::first_and_rest(self.words);
         let request = ExecRequest {
             env: container_flags::environment(&self.env_file, &self.env)?,
-            command: self.command,
+            command,
             user: self.user,
             working_dir: self.workdir,
             privileged: self.privileged,
@@ -72,13 +71,13 @@ impl Command for Exec {
         };
         let engine = context.engine()?;
         if self.detach {
-            engine.exec(&self.container, request)?;
+            engine.exec(&container, request)?;
             return Ok(0);
         }
         let attendance = Attendance::new(self.interactive, self.tty);
         // As in Docker: a signal would reach the container's own program, which is another.
         let attendance = Attendance { detach_keys: self.detach_keys, proxy_signals: false, ..attendance };
         let attendant = attendance.begin()?;
-        terminal::attend(&engine.exec(&self.container, request)?, attendant)
+        terminal::attend(&engine.exec(&container, request)?, attendant)
     }
 }

@@ -1,14 +1,14 @@
 //! `carrack pull`
 
-use carrack_engine::{Event, Location};
-use carrack_oci::Platform;
+use carrack_engine::{Engine, Event, Location};
+use carrack_oci::{Platform, Reference};
 use clap::Args;
 
 use super::Command;
 use super::pull_policy::Policy;
-use super::registry_flags::RegistryFlags;
+use super::registry_flags::{ContentTrustFlag, RegistryFlags};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Result, invalid};
 use crate::output::print_line;
 use crate::progress::Progress;
 
@@ -16,6 +16,7 @@ pub const EXAMPLES: &str = "Examples:
   carrack pull registry.example/team/app:1.2
   carrack pull --platform linux/arm64 registry.example/team/app
   carrack pull --policy newer registry.example/team/app
+  carrack pull --all-tags registry.example/team/app
   carrack pull oci:./layout:1.2
   carrack pull docker-archive:./app.tar";
 
@@ -34,6 +35,11 @@ pub struct Pull {
     /// When to fetch: always, missing (not here), newer (the registry has another), never
     #[arg(long, value_name = "POLICY", default_value = "always")]
     policy: Policy,
+    /// Every tag of the repositories that are named
+    #[arg(short, long, conflicts_with = "policy")]
+    all_tags: bool,
+    #[command(flatten)]
+    _content_trust: ContentTrustFlag,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -42,7 +48,11 @@ impl Command for Pull {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = self.registry.apply(context).engine()?;
         let platform = self.platform.unwrap_or_else(Platform::host);
-        for image in &self.images {
+        let images = match self.all_tags {
+            true => all_tags(&engine, &self.images)?,
+            false => self.images,
+        };
+        for image in &images {
             let location: Location = image.parse()?;
             let progress = Progress::new(self.quiet);
             let observer = |event: Event<'_>| progress.observe(event);
@@ -69,4 +79,18 @@ impl Command for Pull {
         }
         Ok(0)
     }
+}
+
+/// Every tag that the repositories have.
+fn all_tags(engine: &Engine, repositories: &[String]) -> Result<Vec<String>> {
+    let mut images = Vec::new();
+    for text in repositories {
+        let repository: Reference = text.strip_prefix("docker://").unwrap_or(text).parse()?;
+        if repository.tag().is_some() || repository.digest().is_some() {
+            return Err(invalid("--all-tags", text, "a repository without tag and digest"));
+        }
+        let tags = engine.list_tags(&repository, usize::MAX)?;
+        images.extend(tags.iter().map(|tag| format!("{text}:{tag}")));
+    }
+    Ok(images)
 }

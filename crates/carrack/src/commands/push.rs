@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use carrack_engine::{Location, Method, PushCompression, PushOptions};
-use carrack_oci::Digest;
+use carrack_engine::{Engine, Location, Method, PushCompression, PushOptions};
+use carrack_oci::{Digest, Reference};
 use clap::Args;
 
 use super::Command;
-use super::registry_flags::RegistryFlags;
+use super::registry_flags::{ContentTrustFlag, RegistryFlags};
 use crate::context::Context;
 use crate::failure::{Failure, Result, invalid};
 use crate::output::print_line;
@@ -50,6 +50,11 @@ pub struct Push {
     /// Write the digest of the pushed manifest to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
+    /// Every tag of this repository that is here
+    #[arg(short, long, conflicts_with_all = ["destination", "digestfile"])]
+    all_tags: bool,
+    #[command(flatten)]
+    _content_trust: ContentTrustFlag,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -57,22 +62,54 @@ pub struct Push {
 impl Command for Push {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = self.registry.apply(context).engine()?;
-        let destination: Location = self.destination.as_ref().unwrap_or(&self.image).parse()?;
         let compression = compression(self.compression.as_deref(), self.compression_level)?;
         let options = PushOptions {
             is_forced: self.force_compression.unwrap_or(compression.is_some()),
             compression,
             preserve_digests: self.preserve_digests,
         };
-        let progress = Progress::new(self.quiet);
-        let digest = engine.push(&self.image, &destination, &options, &|event| progress.observe(event))?;
-        progress.finish();
-        write_digest(self.digestfile.as_deref(), &digest)?;
-        match self.quiet {
-            true => print_line(&digest)?,
-            false => print_line(format_args!("{destination}: digest: {digest}"))?,
+        if self.all_tags {
+            for name in tags_here(&engine, &self.image)? {
+                push_one(&engine, &name, &name.parse()?, &options, self.quiet)?;
+            }
+            return Ok(0);
         }
+        let destination: Location = self.destination.as_ref().unwrap_or(&self.image).parse()?;
+        let digest = push_one(&engine, &self.image, &destination, &options, self.quiet)?;
+        write_digest(self.digestfile.as_deref(), &digest)?;
         Ok(0)
+    }
+}
+
+fn push_one(
+    engine: &Engine,
+    image: &str,
+    destination: &Location,
+    options: &PushOptions,
+    quiet: bool,
+) -> Result<Digest> {
+    let progress = Progress::new(quiet);
+    let digest = engine.push(image, destination, options, &|event| progress.observe(event))?;
+    progress.finish();
+    match quiet {
+        true => print_line(&digest)?,
+        false => print_line(format_args!("{destination}: digest: {digest}"))?,
+    }
+    Ok(digest)
+}
+
+/// The names of a repository that images have here.
+fn tags_here(engine: &Engine, text: &str) -> Result<Vec<String>> {
+    let repository: Reference = text.parse()?;
+    if repository.tag().is_some() || repository.digest().is_some() {
+        return Err(invalid("--all-tags", text, "a repository without tag and digest"));
+    }
+    let is_meant = |name: &Reference| name.repository() == repository.repository() && name.tag().is_some();
+    let names = engine.list_images()?.into_iter().filter_map(|record| record.reference);
+    let names: Vec<String> = names.filter(is_meant).map(|name| name.to_string()).collect();
+    match names.is_empty() {
+        true => Err(Failure::message(format!("no image here has a tag of {}", repository.repository()))),
+        false => Ok(names),
     }
 }
 

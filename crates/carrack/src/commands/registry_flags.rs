@@ -27,6 +27,31 @@ pub struct RegistryFlags {
     tls_verify: Option<bool>,
 }
 
+/// Docker's flag, which its scripts pass: there is no Notary here, so nothing is to be disabled.
+#[derive(Args)]
+pub struct ContentTrustFlag {
+    #[arg(
+        long,
+        hide = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = disabled
+    )]
+    disable_content_trust: Option<bool>,
+}
+
+fn disabled(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        _ => {
+            Err("expected true: carrack checks digests, and has no Notary that could check signatures"
+                .to_owned())
+        }
+    }
+}
+
 impl RegistryFlags {
     /// The surroundings with what the flags say.
     pub fn apply(self, context: &Context) -> Context {

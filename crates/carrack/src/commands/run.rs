@@ -72,6 +72,9 @@ impl Run {
         self.flags.rm |= self.rmi;
         let engine = self.flags.engine(context)?;
         let attendance = self.attendance();
+        if !self.detach {
+            attendance.check()?;
+        }
         let files = [(self.pidfile, true), (self.conmon_pidfile, false)];
         let starting = self.flags.create_to_start(&engine, !self.detach, &descriptors)?;
         let id = starting.record().id.clone();

@@ -27,7 +27,7 @@ pub struct Search {
     /// Registry and text; without a text, all repositories
     #[arg(value_name = "REGISTRY/TERM")]
     term: String,
-    /// At most so many lines
+    /// At most so many lines; 0 is the default
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_LIMIT)]
     limit: usize,
     /// List the tags of the repository that is named
@@ -50,10 +50,11 @@ pub struct Search {
 impl Command for Search {
     fn run(self, context: &Context) -> Result<u8> {
         let engine = self.registry.apply(context).engine()?;
+        let limit = if self.limit == 0 { DEFAULT_LIMIT } else { self.limit };
         if self.list_tags {
             let repository: Reference = self.term.parse()?;
             let name = repository.repository().to_string();
-            let tags = engine.list_tags(&repository, self.limit)?;
+            let tags = engine.list_tags(&repository, limit)?;
             let rows: Vec<Value> = tags.into_iter().map(|tag| json!({"Name": name, "Tag": tag})).collect();
             print_list(&rows, TAG_COLUMNS, self.format.as_deref())?;
             return Ok(0);
@@ -61,7 +62,7 @@ impl Command for Search {
         let admits_any = self.filters.iter().try_fold(true, |all, text| Ok(all && admits_plain(text)?));
         let (registry, text) = split(&self.term);
         let found = match admits_any {
-            Ok(true) => engine.search(registry, text, self.limit)?,
+            Ok(true) => engine.search(registry, text, limit)?,
             Ok(false) => Vec::new(),
             Err(failure) => return Err(failure),
         };
@@ -71,8 +72,11 @@ impl Command for Search {
                 "Name": format!("{registry}/{name}"),
                 "Description": "",
                 "Stars": 0,
+                "StarCount": 0,
                 "Official": "",
+                "IsOfficial": false,
                 "Automated": "",
+                "IsAutomated": false,
             })
         };
         let rows: Vec<Value> = found.into_iter().map(row).collect();

@@ -18,7 +18,8 @@ pub struct Wait {
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
-    /// What to wait for: created, running, stopped, exited, removing or removed; of several, for the first
+    /// What to wait for: not-running (the default), next-exit, created, running, stopped, exited, removing or removed;
+    /// of several, for the first
     #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
     condition: Vec<WaitCondition>,
     /// How often podman looks; carrack is told

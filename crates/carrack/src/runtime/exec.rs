@@ -92,6 +92,7 @@ impl Exec {
             process_label: self.process_label,
             apparmor: self.apparmor,
             ignore_paused: self.ignore_paused,
+            detached_without_console: self.detach && self.console_socket.is_none(),
         };
         let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
         let (socket, pid_file) = (path(&self.console_socket)?, path(&self.pid_file)?);

@@ -153,7 +153,7 @@ fn carry_out(globals: Globals, verb: Verb, arguments: &[OsString], log: &Log) ->
     }
     log.start(globals.debug)?;
     let context = Context {
-        runtime: Runtime::new(globals.root.unwrap_or_else(default_root)),
+        runtime: Runtime::new(absolute(&globals.root.unwrap_or_else(default_root))?),
         systemd_cgroup: globals.systemd_cgroup,
     };
     match verb {

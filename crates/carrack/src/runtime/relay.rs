@@ -35,7 +35,7 @@ pub fn attend(attended: Attended, mut signals: SignalFd) -> Result<u8> {
     let stdin = io::stdin();
     let mut console = console.map(File::from);
     let is_terminal = console.is_some() && stdin.is_terminal();
-    let _raw = if is_terminal { RawMode::enter(stdin.as_fd())? } else { None };
+    let _raw = if is_terminal { Some(RawMode::enter(stdin.as_fd())?) } else { None };
     resize(console.as_ref());
     let mut reads_stdin = console.is_some();
     loop {

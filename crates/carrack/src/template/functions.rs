@@ -17,6 +17,8 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value> {
         ("printf", [format, values @ ..]) => printf(text(format)?, values).map(Value::from),
         ("len", [value]) => length(value),
         ("index", [value, keys @ ..]) => index(value, keys),
+        ("label", [labels, key]) => label(labels, text(key)?),
+        ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         ("not", [value]) => Ok((!is_true(value)).into()),
         ("and", values) => {
             Ok(values.iter().find(|value| !is_true(value)).or(values.last()).cloned().unwrap_or_default())
@@ -43,8 +45,8 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value> {
                 .into())
         }
         (
-            "json" | "printf" | "len" | "index" | "not" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "join"
-            | "split" | "lower" | "upper" | "title" | "truncate" | "pad",
+            "json" | "printf" | "len" | "index" | "slice" | "not" | "eq" | "ne" | "lt" | "le" | "gt" | "ge"
+            | "join" | "split" | "lower" | "upper" | "title" | "truncate" | "pad",
             _,
         ) => refuse(format!("wrong arguments of {name}")),
         _ => refuse(format!("no function {name}")),
@@ -112,12 +114,50 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value> {
                     None => return refuse(format!("index {number} is out of range")),
                 }
             }
-            (Value::Object(map), Value::String(key)) => map.get(key).unwrap_or(&Value::Null),
+            (Value::Object(map), Value::String(key)) => match map.get(key) {
+                Some(item) => item,
+                // In Go, what a map of texts has not is an empty text.
+                None if map.values().all(Value::is_string) => return Ok("".into()),
+                None => &Value::Null,
+            },
+            (Value::Null, Value::String(_)) => return Ok("".into()),
             (Value::Null, _) => &Value::Null,
             _ => return refuse(format!("index of {value} by {key}")),
         };
     }
     Ok(value.clone())
+}
+
+/// The value of a label, of a map or of a list as rows have it.
+fn label(labels: &Value, key: &str) -> Result<Value> {
+    match labels {
+        Value::Object(map) => Ok(map.get(key).cloned().unwrap_or_else(|| "".into())),
+        Value::String(list) => {
+            let mut pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+            Ok(pairs.find(|(name, _)| *name == key).map_or("", |(_, value)| value).into())
+        }
+        _ => Ok("".into()),
+    }
+}
+
+/// The part of a text or list from one number to another.
+fn slice(value: &Value, bounds: &[Value]) -> Result<Value> {
+    let bound = |place: usize, otherwise: usize| match bounds.get(place) {
+        None => Ok(otherwise),
+        Some(bound) => {
+            bound.as_u64().map_or_else(|| refuse(format!("slice to {bound}")), |bound| Ok(bound as usize))
+        }
+    };
+    let (start, out_of_range) = (bound(0, 0)?, || refuse("slice out of range"));
+    match value {
+        Value::String(text) => {
+            text.get(start..bound(1, text.len())?).map_or_else(out_of_range, |part| Ok(part.into()))
+        }
+        Value::Array(items) => items
+            .get(start..bound(1, items.len())?)
+            .map_or_else(out_of_range, |part| Ok(part.to_vec().into())),
+        other => refuse(format!("slice of {other}")),
+    }
 }
 
 fn compare(name: &str, one: &Value, two: &Value) -> Result<Value> {

@@ -43,15 +43,20 @@ pub fn split(template: &str) -> Result<Vec<Piece>> {
             text = text.trim_end();
             action = &action[1..];
         }
-        pieces.push(Piece::Text(text.to_owned()));
+        pieces.push(Piece::Text(unescape(text)));
         let (tokens, after) = scan(action)?;
         trim_next = action[..action.len() - after.len()].ends_with("-}}");
         pieces.extend(tokens.map(Piece::Action));
         rest = after;
     }
     let text = if trim_next { rest.trim_start() } else { rest };
-    pieces.push(Piece::Text(text.to_owned()));
+    pieces.push(Piece::Text(unescape(text)));
     Ok(pieces)
+}
+
+/// Shells hand `\t` and `\n` on as they are written; Docker and Podman make of them what they mean.
+fn unescape(text: &str) -> String {
+    text.replace("\\t", "\t").replace("\\n", "\n")
 }
 
 /// Reads one action up to its `}}`; a comment has no tokens.

@@ -63,6 +63,8 @@ mod tests {
         let value = json!({
             "Name": "app", "Size": 42, "Tags": ["a", "b"], "Empty": [], "On": true,
             "Config": {"Env": ["A=1", "B=2"], "Labels": {"k.x": "v"}, "User": ""},
+            "Labels": "a=1,b=2",
+            "None": {"Labels": null, "Entrypoint": null, "Other": null},
             "Ports": {"80/tcp": [{"HostPort": "8080"}], "90/udp": null},
         });
         match Template::parse(template).and_then(|template| template.render(&value)) {
@@ -86,6 +88,17 @@ mod tests {
             ("{{printf \"%-5s|%3d|%q|%v\" .Name .Size .Name .On}}", "app  | 42|\"app\"|true"),
             ("{{println .Name}}", "app\n"),
             ("{{.Config.Labels.absent}}", "<no value>"),
+            (
+                "{{.None.Labels.absent}} {{.None.Labels}} {{.None.Entrypoint}} {{.None.Other}}",
+                "<no value> map[] [] <no value>",
+            ),
+            ("{{json .None.Labels}}", "null"),
+            ("[{{index .Config.Labels \"absent\"}}] [{{index .None.Labels \"absent\"}}]", "[] []"),
+            ("{{index .Ports \"absent\"}}", "<no value>"),
+            ("{{.NAME}}{{if .Config.Health}}x{{else}}none{{end}}", "appnone"),
+            ("{{.Label \"b\"}}|{{.Label \"c\"}}", "2|"),
+            ("{{slice .Name 1}} {{slice .Name 0 2}} {{slice .Tags 1}}", "pp ap [b]"),
+            ("{{.Name}}\\t{{.Size}}\\n{{print \"\\t\"}}", "app\t42\n\t"),
             ("{{split \"a/b\" \"/\"}}", "[a b]"),
         ] {
             assert_eq!(render(template), expected, "{template}");
@@ -122,6 +135,8 @@ mod tests {
             ("{{end}}", "unexpected {{end}}"),
             ("{{nope .}}", "no function nope"),
             ("{{index .Tags 7}}", "out of range"),
+            ("{{slice .Name 2 9}}", "out of range"),
+            ("{{.None.Labels.Absent}}", "no field Absent"),
             ("{{\"a}}", "unclosed string"),
             ("{{}}", "empty action"),
         ] {

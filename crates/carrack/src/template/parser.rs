@@ -171,6 +171,14 @@ fn command(tokens: &mut &[Token], depth: usize) -> Result<Command> {
         *tokens = &tokens[1..];
         command.arguments.push(operand);
     }
+    // Docker's one method of a row: `.Label "key"`.
+    if let (None, [Operand::Field(path), Operand::Literal(_)]) =
+        (&command.function, &mut command.arguments[..])
+        && path[..] == ["Label"]
+    {
+        path[0] = "Labels".to_owned();
+        command.function = Some("label".to_owned());
+    }
     match (&command.function, command.arguments.len()) {
         (None, 0) => refuse("missing value"),
         (None, 2..) => refuse("a value is not a function, but has arguments"),

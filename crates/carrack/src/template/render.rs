@@ -1,5 +1,7 @@
 //! Walking the tree over a value.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use crate::output::shown;
@@ -51,7 +53,8 @@ impl Scope<'_> {
     fn print(&mut self, pipeline: &Pipeline, text: &mut String) -> Result<()> {
         let value = self.pipeline(pipeline)?;
         if pipeline.variables.is_empty() {
-            text.push_str(&shown(&functions::print(&value)));
+            let printed = functions::print(if value.is_null() { empty(pipeline) } else { &value });
+            text.push_str(&shown(&printed));
         } else {
             self.assign(&pipeline.variables, &[value]);
         }
@@ -136,12 +139,55 @@ fn field(value: &Value, path: &[String]) -> Result<Value> {
         value = match value {
             Value::Object(map) => match map.get(name) {
                 Some(inner) => inner,
-                None if name.starts_with(char::is_uppercase) => return refuse(format!("no field {name}")),
+                None if name.starts_with(char::is_uppercase) => match go_field(map, name) {
+                    Some(inner) => inner,
+                    None => return refuse(format!("no field {name}")),
+                },
                 None => return Ok(Value::String("<no value>".to_owned())),
             },
+            Value::Null if !name.starts_with(char::is_uppercase) => {
+                return Ok(Value::String("<no value>".to_owned()));
+            }
             Value::Null => return refuse(format!("no field {name} in an absent value")),
             _ => return refuse(format!("no field {name} in a simple value")),
         };
     }
     Ok(value.clone())
+}
+
+/// What an absent value prints as: in Go, lists and maps have a type also where nothing is in them.
+fn empty(pipeline: &Pipeline) -> &'static Value {
+    static NO_VALUE: Value = Value::Null;
+    static LIST: Value = Value::Array(Vec::new());
+    static MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+    let name = match &pipeline.commands[..] {
+        [Command { function: None, arguments }] => match &arguments[..] {
+            [Operand::Field(path) | Operand::Variable(_, path) | Operand::Group(_, path)] => path.last(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match name.map(String::as_str) {
+        Some("Labels" | "Volumes" | "ExposedPorts" | "Annotations" | "Sysctls" | "Tmpfs" | "Options") => &MAP,
+        Some(
+            "Entrypoint" | "Cmd" | "Env" | "OnBuild" | "Shell" | "Args" | "Binds" | "CapAdd" | "CapDrop"
+            | "Dns" | "DnsOptions" | "DnsSearch" | "ExtraHosts" | "GroupAdd" | "SecurityOpt" | "Devices"
+            | "Ulimits" | "RepoTags" | "RepoDigests" | "Mounts" | "Names",
+        ) => &LIST,
+        _ => &NO_VALUE,
+    }
+}
+
+/// A field by its name in Go, where that is another than in JSON (`ID`, `NanoCPUs`), or which JSON leaves out.
+fn go_field<'v>(map: &'v serde_json::Map<String, Value>, name: &str) -> Option<&'v Value> {
+    static ABSENT: Value = Value::Null;
+    static EMPTY: Value = Value::String(String::new());
+    if let Some((_, value)) = map.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        return Some(value);
+    }
+    match name {
+        "Name" | "SandboxID" | "SandboxKey" => Some(&EMPTY),
+        "Health" | "Healthcheck" | "ExecIDs" | "GraphDriver" | "SizeRw" | "SizeRootFs" => Some(&ABSENT),
+        _ => None,
+    }
 }

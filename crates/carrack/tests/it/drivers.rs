@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use carrack_testkit::{ImageFixture, Store};
 
-use crate::kit::{IMAGE, empty_store, store};
+use crate::kit::{IMAGE, empty_store, host, store};
 
 /// A run of the image under a driver.
 #[track_caller]
@@ -47,6 +47,15 @@ fn a_snapshot_is_made_changed_and_committed_by_hand() {
     let diff = ["snapshot", "diff", "--output", layer.to_str().unwrap(), "work"];
     store.carrack(diff).success();
     assert!(layer.is_file());
+    let point = store.path().join("point");
+    fs::create_dir(&point).unwrap();
+    store.carrack(["snapshot", "mounts", "work", point.to_str().unwrap()]).success();
+    fs::write(point.join("new"), "").unwrap();
+    for verb in ["commit", "rm"] {
+        let refused = store.carrack(["snapshot", verb, "work"]).code(1);
+        assert!(refused.stderr.contains(&format!("umount {}", point.display())), "{}", refused.stderr);
+    }
+    host("umount", [&point]).success();
     let id = store.carrack(["snapshot", "commit", "work"]).line();
     // Nothing but the user's own wish keeps it.
     store.carrack(["builder", "prune"]).success();

@@ -278,3 +278,55 @@ fn the_length_of_the_log_is_a_setting() {
     }
     assert_eq!(store.carrack(["image", "log", "--format", "{{.Number}}", "app"]).line(), "0\n1");
 }
+
+#[test]
+fn what_is_made_here_is_not_called_by_a_digest() {
+    let store = store();
+    let name = format!("evil@sha256:{}", "a".repeat(64));
+    let tar = store.path().join("tree.tar");
+    std::fs::write(&tar, ImageFixture::tar("/one \"1\"")).unwrap();
+    let context = store.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\n")).unwrap();
+    let (tar, context) = (tar.to_str().unwrap(), context.to_str().unwrap());
+    for words in [vec!["import", tar, &name], vec!["build", "-t", &name, context], vec!["tag", IMAGE, &name]]
+    {
+        let run = store.carrack(&words).code(1);
+        assert!(run.stderr.contains("expected a name with a tag"), "{words:?}: {}", run.stderr);
+    }
+    assert_eq!(store.carrack(["images", "--quiet"]).line().lines().count(), 1);
+}
+
+#[test]
+fn rmi_takes_the_image_of_a_stopped_container_by_force() {
+    let store = store();
+    store.carrack(["run", "--network", "none", "--name", "one", IMAGE, "touch", "/made"]).success();
+    let run = store.carrack(["rmi", IMAGE]).code(1);
+    assert!(run.stderr.contains("in use by container one"), "{}", run.stderr);
+    store.carrack(["start", "one"]).success();
+    store.carrack(["rmi", "--force", IMAGE]).success();
+    assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
+    assert_eq!(store.carrack(["start", "--attach", "one"]).code(0).stdout, "", "it keeps its layers");
+    assert!(store.carrack(["ps", "--all"]).success().stdout.contains("one"));
+    store.carrack(["rm", "one"]).success();
+    store.carrack(["system", "prune", "--force"]).success();
+    crate::kit::assert_nothing_is_left(&store);
+
+    let store = crate::kit::store();
+    store.carrack(["run", "-d", "--network", "none", "--name", "one", IMAGE, "sleep", "1000"]).success();
+    let run = store.carrack(["rmi", "--force", IMAGE]).code(1);
+    assert!(run.stderr.contains("stop and remove the container"), "{}", run.stderr);
+    store.carrack(["rm", "--force", "one"]).success();
+}
+
+#[test]
+fn groups_know_the_second_names_of_their_commands() {
+    let store = store();
+    assert_eq!(
+        store.carrack(["image", "list", "--quiet"]).line(),
+        store.carrack(["images", "--quiet"]).line()
+    );
+    assert_eq!(store.carrack(["container", "list", "--quiet"]).line(), "");
+    assert_eq!(store.carrack(["volume", "list", "--quiet"]).line(), "");
+    store.carrack(["image", "remove", IMAGE]).success();
+}

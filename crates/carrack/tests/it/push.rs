@@ -248,3 +248,19 @@ fn wrong_bytes_of_an_earlier_process_are_fetched_again() {
     assert_eq!(there.carrack(["run", "--rm", "--network", "none", &name, "echo", "fine"]).line(), "fine");
     assert!(files_below(&there.root().join("content/ingest")).is_empty());
 }
+
+#[test]
+fn layers_are_pushed_plain_where_that_is_asked_for() {
+    let registry = Registry::start(CARRACK);
+    let (there, name) = store_with_pulled(&registry);
+    let plain = format!("{}/plain/app:1", registry.address());
+    there.carrack(["push", "--preserve-digests", "--compression", "none", &name, &plain]).code(1);
+    there.carrack(["push", "--compression", "none", &name, &plain]).success();
+    let types = layer_types(&there, &format!("docker://{plain}"));
+    assert!(!types.contains("gzip") && types.contains("tar"), "{types}");
+    let other = empty_store();
+    other.carrack(["pull", "--quiet", &plain]).success();
+    assert_eq!(id(&other, &plain), id(&there, &name));
+    let run = there.carrack(["push", "--compression", "foo", &name, &plain]).code(125);
+    assert!(run.stderr.contains("gzip[:1-9], zstd[:1-22] or none"), "{}", run.stderr);
+}

@@ -185,3 +185,58 @@ fn every_transport_brings_an_image_back_unchanged() {
     }
     assert_eq!(run(&store, &[], "echo still here").line(), "still here");
 }
+
+#[test]
+fn rmi_by_a_digest_takes_no_name_that_was_not_given() {
+    let (registry, here, there) = (Registry::start(CARRACK), store(), empty_store());
+    let repository = format!("{}/app", registry.address());
+    let digest = here.carrack(["push", "--quiet", IMAGE, &format!("{repository}:1")]).line();
+    here.carrack(["push", "--quiet", IMAGE, &format!("{repository}:2")]).success();
+    there.carrack(["pull", "--all-tags", &repository]).success();
+    let by_digest = format!("{repository}@{digest}");
+    let run = there.carrack(["rmi", &by_digest]).code(1);
+    assert!(run.stderr.contains("it has 2 names"), "{}", run.stderr);
+    assert_eq!(there.carrack(["images", "--format", "{{.Tag}}"]).line(), "1\n2");
+    there.carrack(["rmi", &format!("{repository}:1")]).success();
+    there.carrack(["rmi", &by_digest]).success();
+    assert_eq!(there.carrack(["images", "--quiet"]).line(), "");
+}
+
+#[test]
+fn all_tags_of_a_repository_are_pushed_and_pulled() {
+    let (registry, here, there) = (Registry::start(CARRACK), store(), empty_store());
+    let repository = format!("{}/app", registry.address());
+    for tag in ["1", "2"] {
+        here.carrack(["tag", IMAGE, &format!("{repository}:{tag}")]).success();
+    }
+    here.carrack(["tag", IMAGE, &format!("{}/other:3", registry.address())]).success();
+    here.carrack(["push", "--disable-content-trust", "--all-tags", &repository]).success();
+    there.carrack(["pull", "-a", "--quiet", &repository]).success();
+    let names = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+    assert_eq!(there.carrack(names).line(), format!("{repository}:1\n{repository}:2"));
+    for command in ["push", "pull"] {
+        let run = here.carrack([command, "--all-tags", &format!("{repository}:1")]).code(125);
+        assert!(run.stderr.contains("without tag"), "{}", run.stderr);
+    }
+    there.carrack(["pull", "--disable-content-trust=false", &repository]).code(125);
+}
+
+#[test]
+fn a_pull_tells_whether_the_name_means_something_new() {
+    let (registry, here, there) = (Registry::start(CARRACK), store(), empty_store());
+    let name = format!("{}/app:1", registry.address());
+    here.carrack(["push", "--quiet", IMAGE, &name]).success();
+    let pull = || there.carrack(["pull", &name]).success().stdout;
+    assert!(pull().contains("Status: Downloaded newer image for"));
+    assert!(pull().contains("Status: Image is up to date for"));
+    // Another image of the same layers.
+    let image = busybox().configure(|config| config.author = Some("another".to_owned()));
+    here.load(&image, "localhost/other:1");
+    here.carrack(["push", "--quiet", "localhost/other:1", &name]).success();
+    assert!(pull().contains("Status: Downloaded newer image for"));
+    let events =
+        there.carrack(["events", "--since", "2020-01-01", "--stream=false", "--filter", "event=pull"]);
+    assert_eq!(events.success().stdout.lines().count(), 3);
+    let run = there.carrack(["pull", "--platform", "linux/s390x", &name]).success();
+    assert!(run.stderr.contains("does not match the wanted platform linux/s390x"), "{}", run.stderr);
+}

@@ -9,6 +9,7 @@ mod hooks;
 mod lifecycle;
 mod peers;
 mod resources;
+mod safety;
 mod seccomp;
 
 use std::time::Duration;

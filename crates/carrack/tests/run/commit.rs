@@ -206,3 +206,18 @@ fn an_export_is_the_same_while_it_runs_and_after_and_can_be_imported() {
     assert!(store.carrack(["history", NAME]).success().stdout.contains("from a container"));
     store.carrack(["export", "absentee"]).code(1);
 }
+
+#[test]
+fn exposed_ports_and_own_volumes_are_of_the_image() {
+    let store = store();
+    let flags = ["create", "--name", "one", "--expose", "99/udp", "-p", "127.0.0.1::80", "-v", "/own", "-v"];
+    store.carrack(flags.into_iter().chain(["named:/named", IMAGE])).success();
+    commit(&store, &["one", NAME]);
+    let config = |field: &str| {
+        let format = format!("{{{{json .Config.{field}}}}}");
+        store.carrack(["inspect", "--type", "image", "--format", &format, NAME]).line()
+    };
+    assert_eq!(config("ExposedPorts"), r#"{"80/tcp":{},"99/udp":{}}"#);
+    assert_eq!(config("Volumes"), r#"{"/own":{}}"#);
+    store.carrack(["rm", "-v", "one"]).success();
+}

@@ -193,3 +193,23 @@ fn landlock_rules_hold_for_the_program_and_for_exec() {
     assert!(refused.stderr.contains("no such file in the container"), "{}", refused.stderr);
     run(&store, &["--security-opt", "landlock=rw:/tmp"], "true").code(126);
 }
+
+#[test]
+fn what_follows_the_image_is_the_programs() {
+    let store = store();
+    let echo = |words: &[&str]| {
+        let flags = ["run", "--rm", "--network", "none", "--entrypoint", "/bin/echo", IMAGE];
+        store.carrack([&flags, words].concat()).line()
+    };
+    assert_eq!(echo(&["--privileged", "-it", "--", "--help"]), "--privileged -it -- --help");
+    assert_eq!(echo(&["-c", "x", "--root", "/nowhere"]), "-c x --root /nowhere");
+    assert_eq!(echo(&[]), "");
+    store.carrack(["run", "-d", "--network", "none", "--name", "one", IMAGE, "sleep", "1000"]).success();
+    let run = store.carrack(["exec", "one", "--privileged", "true"]).code(127);
+    assert!(run.stderr.contains("--privileged"), "{}", run.stderr);
+    assert_eq!(store.carrack(["exec", "one", "echo", "--help", "--", "-it"]).line(), "--help -- -it");
+    store.carrack(["exec", "one"]).code(125);
+    store.carrack(["run"]).code(125);
+    store.carrack(["run", "--nonsense", IMAGE]).code(125);
+    store.carrack(["rm", "--force", "one"]).success();
+}

@@ -209,3 +209,83 @@ fn a_program_that_runs_too_long_is_killed() {
     assert_eq!(store.carrack(["wait", &id]).line(), "137");
     assert_eq!(inspect(&store, &id, "{{.Config.Timeout}} {{.RestartCount}}"), "1 1");
 }
+
+#[test]
+fn a_container_that_is_removed_at_its_end_is_restarted() {
+    let store = store();
+    detached(&store, &["--name", "one", "--rm"], "trap 'exit 0' TERM; echo ready; sleep 1000 & wait");
+    await_ready(&store, "one");
+    let pid = || inspect(&store, "one", "{{.State.Pid}}");
+    let first = pid();
+    store.carrack(["restart", "--time", "5", "one"]).success();
+    assert!(pid() != first && pid() != "0");
+    store.carrack(["stop", "--time", "0", "one"]).success();
+    assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+}
+
+#[test]
+fn who_never_ran_is_not_waited_for() {
+    let store = store();
+    store.carrack(["create", "--name", "one", "--network", "none", IMAGE, "sh", "-c", "exit 3"]).success();
+    assert_eq!(store.carrack(["wait", "one"]).line(), "0");
+    assert_eq!(store.carrack(["wait", "--condition", "not-running", "one"]).line(), "0");
+    let waiting =
+        store.command().args(["wait", "--condition", "next-exit", "one"]).stdout(Stdio::piped()).spawn();
+    store.carrack(["start", "one"]).success();
+    assert_eq!(waiting.unwrap().wait_with_output().unwrap().stdout, b"3\n");
+    assert_eq!(store.carrack(["wait", "one"]).line(), "3");
+    store.carrack(["rm", "one"]).success();
+}
+
+#[test]
+fn what_cannot_be_started_is_not_created() {
+    let store = store();
+    for (flags, reason) in [
+        (["--stop-signal", "bogus"], "bogus"),
+        (["--cap-add", "BOGUS"], "BOGUS"),
+        (["--security-opt", "bogus"], "bogus"),
+        (["--ulimit", "bogus=1"], "bogus"),
+        (["--ulimit", "nofile=300:200"], "above the hard one"),
+        (["-v", "a/b:/x"], "begins with / or ."),
+    ] {
+        let words = [&["create", "--network", "none"], &flags[..], &[IMAGE, "true"]].concat();
+        let run = store.carrack(words);
+        assert!(run.code != 0 && run.stderr.contains(reason), "{flags:?}: {run:?}");
+    }
+    assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+}
+
+#[test]
+fn values_may_begin_with_a_dash() {
+    let store = store();
+    let flags = [
+        "create",
+        "--name",
+        "one",
+        "--network",
+        "none",
+        "--label",
+        "-x=1",
+        "-e",
+        "-A=b",
+        "--health-cmd",
+        "-f",
+    ];
+    store.carrack(flags.into_iter().chain(["--stop-timeout", "5", IMAGE, "true"])).success();
+    assert_eq!(inspect(&store, "one", r#"{{index .Config.Labels "-x"}}"#), "1");
+    assert!(inspect(&store, "one", "{{.Config.Env}}").contains("-A=b"));
+    store.carrack(["rm", "one"]).success();
+}
+
+#[test]
+fn a_time_limit_is_kept_to() {
+    let store = store();
+    let seconds = || {
+        let started = std::time::Instant::now();
+        let flags = ["run", "--rm", "--network", "none", "--timeout", "2", IMAGE, "sleep", "1000"];
+        store.carrack(flags).code(137);
+        started.elapsed().as_secs_f64()
+    };
+    // A machine under load is late now and then; a monitor that counted from its rest on was always, by a second.
+    assert!((0..10).any(|_| (2.0..2.8).contains(&seconds())));
+}

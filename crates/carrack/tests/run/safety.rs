@@ -211,3 +211,24 @@ fn a_process_that_joins_has_no_capability_to_inherit() {
         assert_eq!(seen.matches("0000000000000000").count(), 2, "{seen}");
     }
 }
+
+#[test]
+fn who_may_trace_others_sees_nothing_of_the_host_in_a_process_that_joins() {
+    let store = store();
+    let mark = outside(&store);
+    let look = format!(
+        "echo ready; while :; do for p in /proc/[0-9]*; do test -e $p/root{0} && echo root >> /found; \
+         for f in $p/fd/*; do test -d $f/ && echo $f >> /found; done; done; done",
+        mark.display()
+    );
+    let container = detached(&store, &["--cap-add", "SYS_PTRACE"], &look);
+    await_ready(&store, &container);
+    for _ in 0..40 {
+        store.carrack(["exec", &container, "true"]).success();
+    }
+    assert_eq!(
+        store.carrack(["exec", &container, "sh", "-c", "cat /found 2>&1"]).code(1).stdout,
+        "cat: can't open '/found': No such file or directory\n"
+    );
+    store.carrack(["rm", "--force", &container]).success();
+}

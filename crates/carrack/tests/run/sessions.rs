@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use carrack_testkit::Run;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kit::{IMAGE, LIMIT, run, store};
+use crate::kit::{CARRACK, IMAGE, LIMIT, host, run, store, with_input};
 use crate::{UNTIL_TERM, await_ready, detached, eventually, inspect};
 
 #[test]
@@ -254,4 +254,56 @@ fn descriptors_are_passed_on_under_their_numbers() {
     shell(&format!("exec 3<in; {run} --preserve-fd 2 $IMAGE true")).code(125);
     let again = "run -d --network none --restart always --preserve-fds 1 $IMAGE true";
     assert!(shell(&format!("exec 3<in; \"$@\" {again}")).code(125).stderr.contains("--restart"));
+}
+
+#[test]
+fn a_terminal_that_is_none_is_told_before_anything_is_started() {
+    let store = store();
+    let (code, _, error) = with_input(
+        store.command().args(["run", "--name", "one", "-it", "--network", "none", IMAGE, "cat"]),
+        b"x",
+    );
+    assert!(code == 125 && error.contains("not a terminal"), "{code} {error}");
+    assert_eq!(store.carrack(["ps", "--all", "--quiet"]).line(), "");
+    detached(&store, &["--name", "one", "-t"], UNTIL_TERM);
+    let (code, _, error) = with_input(store.command().args(["exec", "-it", "one", "touch", "/made"]), b"x");
+    assert!(code != 0 && error.contains("not a terminal"), "{code} {error}");
+    store.carrack(["exec", "one", "test", "-e", "/made"]).code(1);
+    store.carrack(["stop", "--time", "0", "one"]).success();
+    let (code, _, _) = with_input(store.command().args(["start", "-ai", "one"]), b"x");
+    assert_eq!((code != 0, inspect(&store, "one", "{{.State.Status}}").as_str()), (true, "exited"));
+    store.carrack(["rm", "one"]).success();
+}
+
+#[test]
+fn what_runs_detached_keeps_nothing_of_its_caller() {
+    let store = store();
+    detached(&store, &["--name", "one"], UNTIL_TERM);
+    let started = std::time::Instant::now();
+    // Both pipes are read to their ends.
+    store.carrack(["exec", "-d", "one", "sleep", "1000"]).success();
+    assert!(started.elapsed().as_secs() < 30);
+    store.carrack(["rm", "-f", "one"]).success();
+}
+
+#[test]
+fn input_ends_at_a_container_that_was_created_for_it() {
+    let store = store();
+    store.carrack(["create", "-i", "--name", "one", "--network", "none", IMAGE, "cat"]).success();
+    let (code, output, _) = with_input(store.command().args(["start", "-ai", "one"]), b"ahoy");
+    assert_eq!((code, output.as_str()), (0, "ahoy"));
+    store.carrack(["rm", "one"]).success();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let store = store();
+    store.carrack(["run", "--name", "one", "--network", "none", IMAGE, "seq", "100000"]).success();
+    for words in ["logs one", "start --attach one"] {
+        let (root, runroot) = (store.root(), store.runroot());
+        let carrack = format!("{CARRACK} --root {} --runroot {} {words}", root.display(), runroot.display());
+        let run = host("sh", ["-c", &format!("({carrack}; echo $? >&2) | head -n 1")]);
+        assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("1\n", "141\n"), "{words}");
+    }
+    store.carrack(["rm", "--force", "one"]).success();
 }

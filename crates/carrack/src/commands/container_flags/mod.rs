@@ -140,12 +140,16 @@ pub struct ContainerFlags {
     variant: Option<String>,
     #[command(flatten)]
     inapplicable: InapplicableFlags,
-    /// The image: a name or ID
-    #[arg(value_name = "IMAGE")]
-    image: String,
-    /// The command and its arguments, in place of the image's
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, a name or ID; then the command and its arguments, in place of the image's
+    // One list: what follows the image is the program's, whatever it looks like.
+    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
+    words: Vec<String>,
+}
+
+/// What a command is about, and what is run in it. There is one word at least.
+pub fn first_and_rest(mut words: Vec<String>) -> (String, Vec<String>) {
+    let first = words.remove(0);
+    (first, words)
 }
 
 impl ContainerFlags {
@@ -156,7 +160,8 @@ impl ContainerFlags {
 
     /// Pulls the image where the policy says so, and creates the container.
     pub fn create(self, engine: &Engine) -> Result<ContainerId> {
-        let (request, cidfile) = self.prepare(engine, false)?;
+        // As if it were in the foreground: who starts it may attach.
+        let (request, cidfile) = self.prepare(engine, true)?;
         let id = engine.create(request)?;
         cidfile.map(|file| file.write(id.as_str())).transpose()?;
         Ok(id)
@@ -180,7 +185,7 @@ impl ContainerFlags {
         self.inapplicable.check()?;
         let cidfile = self.cidfile.as_deref().map(IdFile::create_new).transpose()?;
         let root_folder = match self.rootfs {
-            true => Some(root_folder(&self.image)?),
+            true => Some(root_folder(&self.words[0])?),
             false => {
                 self.pull_image(engine)?;
                 None
@@ -212,7 +217,7 @@ impl ContainerFlags {
     fn pull_image(&mut self, engine: &Engine) -> Result<()> {
         let progress = Progress::new(self.quiet);
         let observer = |event: Event<'_>| progress.observe(event);
-        let pulled = engine.obtain(&self.image, self.platform().as_ref(), self.pull.into(), &observer)?;
+        let pulled = engine.obtain(&self.words[0], self.platform().as_ref(), self.pull.into(), &observer)?;
         let record = pulled.record;
         if let Some(name) = record.reference.as_ref().filter(|_| pulled.is_new) {
             let status = format!("Status: Downloaded newer image for {}", name.familiar());
@@ -220,9 +225,9 @@ impl ContainerFlags {
         }
         progress.finish();
         // A short name may mean another image here than where it was pulled from.
-        let named = self.image.parse::<Reference>().map(Reference::or_latest).ok();
-        if named != record.reference && engine.find_image(&self.image)?.record.id() != record.id() {
-            self.image =
+        let named = self.words[0].parse::<Reference>().map(Reference::or_latest).ok();
+        if named != record.reference && engine.find_image(&self.words[0])?.record.id() != record.id() {
+            self.words[0] =
                 record.reference.as_ref().map_or_else(|| record.id().to_string(), Reference::familiar);
         }
         Ok(())
@@ -230,6 +235,7 @@ impl ContainerFlags {
 
     fn request(self, foreground: bool) -> Result<ContainerRequest> {
         let host = self.host_settings()?;
+        let (image, command) = first_and_rest(self.words);
         Ok(ContainerRequest {
             env: self.process.environment()?,
             labels: self.process.labels()?,
@@ -240,10 +246,10 @@ impl ContainerFlags {
             umask: self.process.umask,
             timezone: self.process.tz,
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
-            image: self.image,
+            image,
             root_folder: None,
             name: self.name,
-            command: self.command,
+            command,
             user: self.user,
             working_dir: self.workdir,
             hostname: self.hostname,

@@ -81,7 +81,10 @@ fn volume(text: &str) -> Result<MountPoint> {
         [source, destination, options] => (source, destination, options),
         _ => return Err(wrong("[SOURCE:]DESTINATION[:OPTIONS]")),
     };
-    let is_path = source.starts_with(['/', '.']) || source.contains('/');
+    let is_path = source.starts_with(['/', '.']);
+    if !is_path && source.contains('/') {
+        return Err(wrong("a path that begins with / or ., or the name of a volume"));
+    }
     let source = match source {
         "" if parts.len() == 1 => MountSource::default(),
         "" => return Err(wrong("a source before the colon")),

@@ -104,6 +104,9 @@ const PS: &[Column] = &[
 #[rustfmt::skip]
 const PODMAN: &[Column] = &[
     Column { names: &["pid"], heading: "PID", cell: |process, _| process.container_pid.to_string() },
+    Column { names: &["ppid"], heading: "PPID", cell: |process, _| process.parent.to_string() },
+    Column { names: &["user", "ruser"], heading: "USER", cell: user },
+    Column { names: &["group", "rgroup"], heading: "GROUP", cell: group },
     Column { names: &["hpid"], heading: "HPID", cell: |process, _| process.pid.to_string() },
     Column { names: &["huser"], heading: "HUSER", cell: user },
     Column { names: &["hgroup"], heading: "HGROUP", cell: group },
