@@ -50,14 +50,14 @@ struct Block {
     start: usize,
     length: usize,
     /// Which pages are to be written: those with a byte that is not left out.
-    pages: [bool; BLOCK_BYTES / ALIGNMENT],
+    pages: Vec<bool>,
 }
 
 impl Block {
     fn new() -> Self {
         let bytes = vec![0; BLOCK_BYTES + ALIGNMENT];
         let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        Self { bytes, start, length: 0, pages: [false; BLOCK_BYTES / ALIGNMENT] }
+        Self { bytes, start, length: 0, pages: vec![false; BLOCK_BYTES / ALIGNMENT] }
     }
 
     fn clear(&mut self) {

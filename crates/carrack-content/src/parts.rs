@@ -105,7 +105,7 @@ impl Parts {
     }
 
     /// The part that has the byte at `offset`, or the first one after it.
-    fn from(&self, offset: u64) -> Option<&Part> {
+    fn at_or_after(&self, offset: u64) -> Option<&Part> {
         self.parts.get(self.parts.partition_point(|part| part.end() <= offset))
     }
 
@@ -150,7 +150,7 @@ impl Blob {
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let bounded =
             |end: u64| buffer.len().min(usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX));
-        match self.parts.from(offset) {
+        match self.parts.at_or_after(offset) {
             None => self.data.read_at(buffer, offset),
             Some(part) if offset < part.offset => {
                 let count = bounded(part.offset);
@@ -182,7 +182,7 @@ impl Blob {
 
     /// The blob that has the bytes of this range itself, and where; `None` where several have them.
     pub fn owner(&self, range: Range<u64>) -> Option<(Lender, u64)> {
-        match self.parts.from(range.start).filter(|part| part.offset < range.end) {
+        match self.parts.at_or_after(range.start).filter(|part| part.offset < range.end) {
             None if range.end <= self.size_bytes => {
                 let own = Lender { digest: self.digest.clone(), size_bytes: self.size_bytes };
                 Some((own, range.start))

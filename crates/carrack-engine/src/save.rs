@@ -220,10 +220,11 @@ impl Saving<'_> {
     ) -> Result<()> {
         if *bytes == LayerBytes::Kept {
             let mut blob = self.engine.content.open_blob(&layer.digest)?;
-            return Ok(match blob.whole() {
+            match blob.whole() {
                 Some(file) => destination.put_file(layer, file)?,
                 None => destination.put_blob(layer, &mut blob)?,
-            });
+            }
+            return Ok(());
         }
         std::thread::scope(|scope| {
             let mut reader = self.finder.open(scope, layer, bytes)?;

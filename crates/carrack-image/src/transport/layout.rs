@@ -67,7 +67,9 @@ pub(super) fn check_version(files: &dyn Files) -> Result<()> {
         image_layout_version: String,
     }
     let refuse = |reason: String| Error::Format { kind: KIND, path: files.path().to_owned(), reason };
-    let bytes = files.read(LAYOUT_FILE)?.ok_or_else(|| refuse(format!("it has no file {LAYOUT_FILE}")))?;
+    let bytes = files.read(LAYOUT_FILE)?.ok_or_else(|| {
+        refuse(format!("it has no file {LAYOUT_FILE}; a tar of plain files is taken by `carrack import`"))
+    })?;
     let layout: Layout =
         carrack_oci::parse_strict(&bytes).map_err(|error| refuse(format!("{LAYOUT_FILE}: {error}")))?;
     match layout.image_layout_version.as_str() {

@@ -34,7 +34,8 @@ impl StagedFile {
     /// export, not part of a store.
     pub fn create(folder: &Path) -> Result<Self> {
         let path = temporary_name(folder);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).during("create", &path)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.during("create a file in", folder)?;
         Ok(Self { path, blocks: BlockWriter::new(file, 0) })
     }
 

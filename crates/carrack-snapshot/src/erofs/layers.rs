@@ -89,9 +89,13 @@ impl Layers {
         &self.content
     }
 
-    /// Where the tar of a layer is, or as much of it as it does not borrow.
-    pub fn tar(&self, layer: &DiffId) -> PathBuf {
-        self.content.own_bytes(&layer.0)
+    /// Where the tar of a layer is, or as much of it as it does not borrow; where none of a stack borrows, nothing is
+    /// looked for.
+    pub fn tar(&self, layer: &DiffId, may_borrow: bool) -> PathBuf {
+        match may_borrow {
+            true => self.content.own_bytes(&layer.0),
+            false => self.content.blob_path(&layer.0),
+        }
     }
 
     /// Whether its index and tar show a layer, without the tars of others.
@@ -123,7 +127,7 @@ impl Layers {
     /// What tar and index take on disk.
     pub fn disk_bytes(&self, layer: &DiffId) -> Result<u64> {
         let mut blocks = 0;
-        for path in [self.index(layer), self.tar(layer)] {
+        for path in [self.index(layer), self.tar(layer, true)] {
             blocks += fs::metadata(&path).during("examine", &path)?.blocks();
         }
         Ok(blocks * 512)

@@ -68,16 +68,17 @@ impl Stacks {
             || !self.seal(record, layers, folders)?;
         let above = if is_plain { above } else { 0 };
         let visible = &record.layers[..stack.len()];
+        let tar = |layer| layers.tar(layer, !record.lenders.is_empty());
         let mut lowers = Vec::with_capacity(above + 1);
         for layer in &visible[..above] {
             let shares =
                 self.shares.as_ref().map(|folder| folder.join(format!("layer-{}", file_name(&layer.0))));
-            lowers.push(ImageMount { index: layers.index(layer), devices: vec![layers.tar(layer)], shares });
+            lowers.push(ImageMount { index: layers.index(layer), devices: vec![tar(layer)], shares });
         }
         if let Some(id) = stack.get(above) {
             let shares = self.shares.as_ref().map(|folder| folder.join(file_name(&id.0)));
             // The devices of a merged image are those of its layers, the lowest first, and what these borrow from.
-            let mut devices: Vec<_> = visible[above..].iter().rev().map(|layer| layers.tar(layer)).collect();
+            let mut devices: Vec<_> = visible[above..].iter().rev().map(tar).collect();
             let lenders = match above {
                 0 => record.lenders.clone(),
                 _ => folders.committed_record(id)?.lenders,

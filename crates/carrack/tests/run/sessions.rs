@@ -20,7 +20,7 @@ fn only_the_streams_that_are_named_are_connected() {
     assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
     let mut command = store.command();
     command.args(["run", "--rm", "--network", "none", "-i", "-a", "stdin", IMAGE, "cat"]);
-    let (code, output, _) = crate::kit::with_input(&mut command, b"in\n");
+    let (code, output, _) = with_input(&mut command, b"in\n");
     assert_eq!((code, output.trim_end().len()), (0, 64), "the ID is all that is seen: {output}");
     run(&store, &["-a", "stdout", "-d"], "true").code(125);
     run(&store, &["-a", "stdlog"], "true").code(125);
