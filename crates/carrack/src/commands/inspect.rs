@@ -17,12 +17,13 @@ pub const EXAMPLES: &str = "Examples:
 enum Kind {
     Container,
     Image,
+    Volume,
 }
 
-/// Shows all details of containers and images, as JSON.
+/// Shows all details of containers, images and volumes, as JSON.
 #[derive(Args)]
 pub struct Inspect {
-    /// What the names are; without it containers come before images
+    /// What the names are; without it containers come before images, and these before volumes
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
     #[command(flatten)]
@@ -61,6 +62,7 @@ impl Command for Inspect {
         self.objects.show(context, |engine, name| match self.kind {
             Some(Kind::Container) => Ok(engine.inspect_container(name)?),
             Some(Kind::Image) => Ok(engine.inspect_image(name)?),
+            Some(Kind::Volume) => Ok(engine.inspect_volume(name)?),
             None => inspect_any(engine, name),
         })
     }
@@ -84,8 +86,13 @@ fn inspect_any(engine: &Engine, name: &str) -> Result<Value> {
         result => return Ok(result?),
     }
     match engine.inspect_image(name) {
-        Err(error) if error.is_no_such_image() => Err(Failure::message(format!("no such object: {name}"))),
-        result => Ok(result?),
+        Err(error) if error.is_no_such_image() => {}
+        result => return Ok(result?),
+    }
+    match engine.has_volume(name) {
+        Ok(true) => Ok(engine.inspect_volume(name)?),
+        // It may be no name of a volume at all.
+        _ => Err(Failure::message(format!("no such object: {name}"))),
     }
 }
 

@@ -225,3 +225,17 @@ fn volumes_of_the_image_may_be_memory_or_nothing() {
     assert_eq!(names(&store).lines().count(), 1);
     store.carrack(["create", "--image-volume", "disk", IMAGE]).code(125);
 }
+
+#[test]
+fn inspect_finds_volumes_behind_containers_and_images() {
+    let store = store();
+    store.carrack(["volume", "create", "data"]).success();
+    let format = ["--format", "{{.Name}} {{.Driver}}", "data"];
+    assert_eq!(store.carrack([&["inspect"], &format[..]].concat()).line(), "data local");
+    assert_eq!(store.carrack([&["inspect", "--type", "volume"], &format[..]].concat()).line(), "data local");
+    store.carrack(["inspect", "--type", "container", "data"]).code(1);
+    for absent in ["nothing", "no/volume:name"] {
+        let run = store.carrack(["inspect", absent]).code(1);
+        assert!(run.stderr.contains("no such object"), "{}", run.stderr);
+    }
+}
