@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use carrack_testkit::Store;
+use carrack_testkit::{FixtureLayer, ImageFixture, LayerFormat, Store, TarWriter};
 
 use super::kit::{busybox, empty_store};
 use super::{assert_nothing_runs, assert_whole, sandboxes, words};
@@ -29,7 +29,10 @@ fn command(store: &Store, random: u64) -> Vec<String> {
     let id = ids[number as usize].as_str();
     match random % 16 {
         0..4 => words(&["pull", "--quiet", &layout]),
-        4..7 => words(&["run", "--rm", "--pull", "never", "--network", "none", id, "cat", "/own", "/shared"]),
+        4..7 => {
+            let flags = ["run", "--rm", "--pull", "never", "--network", "none", id];
+            words(&[&flags[..], &["cat", "/common", "/own", "/shared"]].concat())
+        }
         7 => words(&["create", "--pull", "never", "--network", "none", id, "true"]),
         8..10 => words(&["tag", id, &name]),
         10 => words(&["untag", &name]),
@@ -46,8 +49,15 @@ fn command(store: &Store, random: u64) -> Vec<String> {
     }
 }
 
-fn image(number: u64) -> carrack_testkit::ImageFixture {
-    busybox().layer("/shared \"s\"").layer(&format!("/own \"{number}\""))
+/// Beside small files one large one, which the images share although no layer with it is the same.
+fn image(number: u64) -> ImageFixture {
+    let mut tar = TarWriter::new();
+    let tar = tar.file("own", number.to_string().as_bytes()).file("common", common().as_bytes()).finish();
+    busybox().layer("/shared \"s\"").push(FixtureLayer::of_tar(&tar, LayerFormat::Gzip))
+}
+
+fn common() -> String {
+    (0..2000).map(|line| format!("line {line}\n")).collect()
 }
 
 fn work(store: &Store, worker: u64, deadline: Instant) -> (usize, Vec<String>) {
@@ -64,7 +74,8 @@ fn work(store: &Store, worker: u64, deadline: Instant) -> (usize, Vec<String>) {
         if run.code != 0 && !is_allowed {
             wrong.push(format!("{arguments:?}: {}: {}{}", run.code, run.stdout, run.stderr));
         }
-        if run.code == 0 && arguments[0] == "run" && !run.stdout.ends_with('s') {
+        let is_right = |output: &str| output.ends_with('s') && output.starts_with(&common());
+        if run.code == 0 && arguments[0] == "run" && !is_right(&run.stdout) {
             wrong.push(format!("{arguments:?}: {:?}", run.stdout));
         }
     }
