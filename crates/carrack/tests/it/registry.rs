@@ -240,3 +240,15 @@ fn a_pull_tells_whether_the_name_means_something_new() {
     let run = there.carrack(["pull", "--platform", "linux/s390x", &name]).success();
     assert!(run.stderr.contains("does not match the wanted platform linux/s390x"), "{}", run.stderr);
 }
+
+#[test]
+fn a_push_that_keeps_digests_sends_no_single_image_of_an_index() {
+    let (registry, store) = (Registry::start(CARRACK), empty_store());
+    let layout = store.path().join("layout");
+    let here = carrack_oci::Platform::host();
+    write_index(&layout, &[("linux", here.architecture.as_str(), None), ("linux", "s390x", None)]);
+    let id = store.carrack(["pull", "--quiet", &format!("oci:{}:multi", layout.display())]).line();
+    let name = format!("{}/app:1", registry.address());
+    let run = store.carrack(["push", "--preserve-digests", &id, &name]).code(1);
+    assert!(run.stderr.contains("copy --all"), "{}", run.stderr);
+}

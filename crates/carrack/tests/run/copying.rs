@@ -217,3 +217,14 @@ fn diff_names_what_was_added_changed_and_deleted() {
         "{image}"
     );
 }
+
+#[test]
+fn nothing_is_copied_onto_a_read_only_root() {
+    let store = store();
+    store.carrack(["create", "--name", "one", "--read-only", "-v", "/own", IMAGE, "true"]).success();
+    let file = folder(&store, "files", &[("a", "1")]).join("a");
+    let run = store.carrack(["cp", file.to_str().unwrap(), "one:/a"]).code(1);
+    assert!(run.stderr.contains("its root is read-only"), "{}", run.stderr);
+    store.carrack(["cp", file.to_str().unwrap(), "one:/own/a"]).success();
+    store.carrack(["rm", "-v", "one"]).success();
+}

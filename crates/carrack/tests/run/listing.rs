@@ -237,3 +237,14 @@ fn a_terminal_is_shown_what_it_would_act_on() {
         assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{7}']), "{arguments}: {shown:?}");
     }
 }
+
+#[test]
+fn top_knows_podmans_users_and_groups() {
+    let store = store();
+    detached(&store, &["--name", "one"], UNTIL_TERM);
+    let top = store.carrack(["top", "one", "ppid", "user", "group"]).success().stdout;
+    let words: Vec<&str> = top.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["PPID", "USER", "GROUP"]);
+    assert!(top.lines().nth(1).unwrap().contains("root"), "{top}");
+    store.carrack(["rm", "--force", "one"]).success();
+}

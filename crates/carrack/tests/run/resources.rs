@@ -1,7 +1,7 @@
 //! Resource flags, seen in the files of the cgroup, and `update`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::kit::{IMAGE, run, store};
 use crate::{cgroup_file, cgroups, detached, inspect};
@@ -173,4 +173,15 @@ fn limits_that_nobody_can_hold_are_refused() {
     }
     assert_eq!(store.container_ids(), Vec::<String>::new());
     store.carrack(["run", "--rm", "--network", "none", "--ulimit", "host", IMAGE, "true"]).success();
+}
+
+#[test]
+fn cgroups_that_an_update_adds_go_with_the_container() {
+    let store = store();
+    let id = detached(&store, &["--name", "one"], crate::UNTIL_TERM);
+    let before = cgroups(&id).len();
+    store.carrack(["update", "--memory", "64m", "--cpus", "0.5", "one"]).success();
+    assert!(cgroups(&id).len() >= before);
+    store.carrack(["rm", "--force", "one"]).success();
+    assert_eq!(cgroups(&id), Vec::<PathBuf>::new());
 }
