@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
-use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Resources, Status};
+use carrack_container::{Container, ContainerId, ContainerRecord, Effect, Locked, Status};
 use carrack_network::Attachment;
 use carrack_runtime::cgroup::{Cgroup, Place, Scope};
 use carrack_snapshot::SnapshotKey;
@@ -154,13 +154,7 @@ impl Engine {
             if let (Some(id), Some(key)) = (container_of(&snapshot.name), snapshot.key())
                 && !self.containers.exists(&id)?
             {
-                delete_empty_cgroup(&id, &Resources::default())?;
                 self.discard_snapshot(key)?;
-            }
-        }
-        for container in self.containers.list()? {
-            if !container.state.status.is_active() {
-                delete_empty_cgroup(&container.record.id, &container.record.host.resources)?;
             }
         }
         Ok(atomic::write(&done, b"", 0o600, Durability::Volatile)?)
@@ -224,14 +218,6 @@ impl Engine {
             None => Ok(()),
         }
     }
-}
-
-/// Where the run folder was lost without a reboot, the kernel has what the lost state announced. A cgroup with processes
-/// is left alone: this may be a run folder that was named by mistake.
-fn delete_empty_cgroup(id: &ContainerId, resources: &Resources) -> Result<()> {
-    let Some(place @ Place::Path(_)) = limits::cgroup_place(id.as_str(), resources)? else { return Ok(()) };
-    let cgroup = Cgroup::open_at(&place)?;
-    if cgroup.processes()?.is_empty() { Ok(cgroup.delete()?) } else { Ok(()) }
 }
 
 fn undo_cgroup(place: &Place) -> Result<()> {

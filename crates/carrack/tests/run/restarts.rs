@@ -134,6 +134,7 @@ pub fn reboot(store: &Store, ids: &[&str]) {
             eventually("its processes are gone", || {
                 fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default().is_empty()
             });
+            let _ = fs::remove_dir(cgroup);
         }
     }
     fs::remove_dir_all(store.runroot()).unwrap();
