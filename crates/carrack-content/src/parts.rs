@@ -8,17 +8,16 @@
 //! ```
 //!
 //! Invariant: what is borrowed lies in the lender itself, so a read takes one step; a lender stays as long as one that
-//! borrows from it. Where a blob is both whole and composed, which two writers at once can bring about, both are right.
+//! borrows from it (`lending.rs`). Where a blob is both whole and composed, which two writers at once can bring about, both are right.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use carrack_oci::Digest;
-use carrack_sys::{IoContext, atomic, sparse, tree};
+use carrack_sys::{IoContext, atomic, tree};
 use serde::{Deserialize, Serialize};
 
 use crate::{ContentStore, Error, Result};
@@ -124,9 +123,6 @@ impl Parts {
         })
     }
 }
-
-/// By lender, the ranges that others borrow from it: where each begins and ends.
-pub type Lent = BTreeMap<Digest, BTreeSet<(u64, u64)>>;
 
 /// An open blob, whether it is whole or composed.
 #[derive(Debug)]
@@ -242,20 +238,24 @@ impl ContentStore {
 
     /// What a blob borrows; `None` where it is not composed.
     pub fn parts(&self, digest: &Digest) -> Result<Option<Parts>> {
-        let folder = self.composed_path(digest);
-        let Some(bytes) = atomic::read(&folder.join("parts.json"))? else { return Ok(None) };
-        let data = folder.join("data");
+        let Some(bytes) = atomic::read(&self.parts_path(digest))? else { return Ok(None) };
+        let data = self.composed_path(digest).join("data");
         let size_bytes = fs::metadata(&data).during("look up", &data)?.len();
         let parts: Option<Parts> = serde_json::from_slice(&bytes).ok();
         let sound = parts.filter(|parts| parts.is_sound(size_bytes));
         sound.map(Some).ok_or_else(|| Error::Parts { digest: digest.clone() })
     }
 
+    /// A digest of what a blob borrows; `None` where it is not composed.
+    pub fn parts_digest(&self, digest: &Digest) -> Result<Option<Digest>> {
+        let bytes = atomic::read(&self.parts_path(digest))?;
+        Ok(bytes.map(|bytes| Digest::of(&bytes)))
+    }
+
     /// The size of a blob that is composed.
     pub(crate) fn composed_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let folder = self.composed_path(digest);
-        let (parts, data) = (folder.join("parts.json"), folder.join("data"));
-        match parts.exists() {
+        let data = self.composed_path(digest).join("data");
+        match self.parts_path(digest).exists() {
             true => Ok(Some(fs::metadata(&data).during("look up", &data)?.len())),
             false => Ok(None),
         }
@@ -292,75 +292,6 @@ impl ContentStore {
         paths
     }
 
-    /// The files and folders of the blobs that a blob borrows from.
-    pub fn lender_paths(&self, digest: &Digest) -> Vec<PathBuf> {
-        // Damage is for a check to tell.
-        let parts = self.parts(digest).ok().flatten().unwrap_or_default();
-        let all = parts.lenders.iter().flat_map(|lender| {
-            let mut paths = self.paths(&lender.digest);
-            paths.extend(Some(self.lent_path(&lender.digest)).filter(|path| path.exists()));
-            paths
-        });
-        all.collect()
-    }
-
-    /// The ranges of other blobs that blobs borrow, by lender.
-    pub fn borrowed_by(&self, blobs: &BTreeSet<Digest>) -> Result<Lent> {
-        let mut lent = Lent::new();
-        for digest in self.names_in::<Vec<_>>("composed")?.iter().filter(|digest| blobs.contains(digest)) {
-            let Some(parts) = self.parts(digest)? else { continue };
-            for part in &parts.parts {
-                let lender = &parts.lenders[part.lender].digest;
-                let range = (part.lender_offset, part.lender_offset + part.size_bytes);
-                lent.entry(lender.clone()).or_default().insert(range);
-            }
-        }
-        Ok(lent)
-    }
-
-    /// Whether any blob borrows from this one; of those that can be read.
-    pub fn is_lender(&self, digest: &Digest) -> Result<bool> {
-        let all = self.names_in::<Vec<_>>("composed")?;
-        let parts = all.iter().filter_map(|other| self.parts(other).ok().flatten());
-        Ok(parts.into_iter().any(|parts| parts.lenders.iter().any(|lender| lender.digest == *digest)))
-    }
-
-    /// Deletes a blob of which others borrow: what they do not is given back by [`ContentStore::keep_lent`].
-    pub fn retire(&self, digest: &Digest) -> Result<()> {
-        let path = self.lent_path(digest);
-        // Another name first, so that a crash never leaves it without one.
-        match fs::hard_link(self.own_bytes(digest), &path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // Without a place for the name, the whole blob stays until the next collection.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
-            result => result.during("link", &path)?,
-        }
-        atomic::sync_parent(&path)?;
-        self.delete(digest)
-    }
-
-    /// Gives back what nobody borrows any more of blobs that were deleted; needs that nobody writes. What is read now is
-    /// left for the next time.
-    pub fn keep_lent(&self, lent: &Lent) -> Result<()> {
-        for (digest, path) in self.lent()? {
-            let file = File::options().read(true).write(true).open(&path).during("open", &path)?;
-            let is_named = file.metadata().during("look up", &path)?.nlink() > 1;
-            match lent.get(&digest) {
-                // It came again, or was not deleted after all.
-                Some(_) if is_named || self.blob_path(&digest).exists() => atomic::remove_file(&path)?,
-                Some(ranges) => trim(&file, ranges).during("give back parts of", &path)?,
-                None => atomic::remove_file(&path)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// What is kept of deleted blobs for the sake of others: the blobs, and their files.
-    pub fn lent(&self) -> Result<Vec<(Digest, PathBuf)>> {
-        let all = self.names_in::<Vec<_>>("lent")?.into_iter();
-        Ok(all.map(|digest| (digest.clone(), self.lent_path(&digest))).collect())
-    }
-
     /// The digests that the names of a folder are of; none where there is no such folder.
     pub(crate) fn names_in<T: FromIterator<Digest>>(&self, folder: &str) -> Result<T> {
         let path = self.root().join(folder);
@@ -378,13 +309,9 @@ impl ContentStore {
         self.root().join("composed").join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
 
-    fn lent_path(&self, digest: &Digest) -> PathBuf {
-        self.root().join("lent").join(format!("{}-{}", digest.algorithm(), digest.hex()))
-    }
-
-    /// Whether only what others borrow is left of this blob.
-    pub(crate) fn is_lent(&self, digest: &Digest) -> bool {
-        self.lent_path(digest).exists()
+    /// What a composed blob borrows is in this file.
+    pub(crate) fn parts_path(&self, digest: &Digest) -> PathBuf {
+        self.composed_path(digest).join("parts.json")
     }
 
     /// Names a synced file as the composed blob `digest`; durable after [`ContentStore::sync_names`].
@@ -423,50 +350,29 @@ impl ContentStore {
 
     /// Folders of composed blobs whose deletion was cut short.
     pub(crate) fn half_deleted(&self) -> Result<Vec<PathBuf>> {
-        let all = self.names_in::<Vec<_>>("composed")?.into_iter().map(|digest| self.composed_path(&digest));
-        Ok(all.filter(|folder| !folder.join("parts.json").exists()).collect())
+        let all = self.names_in::<Vec<_>>("composed")?.into_iter();
+        let half = all.filter(|digest| !self.parts_path(digest).exists());
+        Ok(half.map(|digest| self.composed_path(&digest)).collect())
     }
 
     pub(crate) fn delete_composed(&self, digest: &Digest) -> Result<()> {
-        let path = self.composed_path(digest);
         // Without its parts it is nothing, whatever a crash leaves of the rest.
-        atomic::remove_file(&path.join("parts.json"))?;
-        Ok(tree::remove_tree(&path)?)
+        atomic::remove_file(&self.parts_path(digest))?;
+        Ok(tree::remove_tree(&self.composed_path(digest))?)
     }
-}
-
-/// Makes holes of whatever lies between `ranges`, unless somebody has the file open.
-fn trim(file: &File, ranges: &BTreeSet<(u64, u64)>) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    let mut end = 0;
-    let mut gaps = Vec::new();
-    for (start, stop) in
-        ranges.iter().copied().chain([(metadata.len().next_multiple_of(PAGE_BYTES), u64::MAX)])
-    {
-        let gap = end..start / PAGE_BYTES * PAGE_BYTES;
-        if gap.start < gap.end {
-            gaps.push(gap);
-        }
-        end = end.max(stop.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX));
-    }
-    let unneeded: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-    let needed = metadata.len().saturating_sub(unneeded);
-    if metadata.blocks() * 512 <= needed + PAGE_BYTES || !sparse::is_mine_alone(file)? {
-        return Ok(());
-    }
-    gaps.into_iter().try_for_each(|gap| sparse::punch(file, gap))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
-    const MIB: usize = 1 << 20;
+    pub(crate) const MIB: usize = 1 << 20;
 
     /// Bytes that no page of has twice.
-    fn bytes(seed: u32, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(seed: u32, length: usize) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -475,20 +381,20 @@ mod tests {
         (0..length).map(|_| next()).collect()
     }
 
-    fn store() -> (tempfile::TempDir, ContentStore) {
+    pub(crate) fn store() -> (tempfile::TempDir, ContentStore) {
         let folder = tempfile::tempdir().unwrap();
         let store = ContentStore::open(folder.path()).unwrap();
         (folder, store)
     }
 
-    fn add(store: &ContentStore, bytes: &[u8]) -> Digest {
+    pub(crate) fn add(store: &ContentStore, bytes: &[u8]) -> Digest {
         let mut writer = store.bulk_writer().unwrap();
         writer.write_all(bytes).unwrap();
         writer.commit().unwrap().0
     }
 
     /// A blob of `before`, all of `lender` from `offset` on, and `after`.
-    fn add_composed(
+    pub(crate) fn add_composed(
         store: &ContentStore,
         lender: &Digest,
         offset: u64,
@@ -511,13 +417,13 @@ mod tests {
         digest
     }
 
-    fn read(store: &ContentStore, digest: &Digest) -> Vec<u8> {
+    pub(crate) fn read(store: &ContentStore, digest: &Digest) -> Vec<u8> {
         let mut bytes = Vec::new();
         store.open_blob(digest).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
     }
 
-    fn allocated(path: &Path) -> u64 {
+    pub(crate) fn allocated(path: &Path) -> u64 {
         fs::metadata(path).unwrap().blocks() * 512
     }
 
@@ -565,79 +471,11 @@ mod tests {
     }
 
     #[test]
-    fn of_a_deleted_lender_only_what_is_lent_stays_until_it_comes_again() {
-        let (_folder, store) = store();
-        let old = bytes(1, 8 * MIB);
-        let lender = add(&store, &old);
-        let composed = add_composed(&store, &lender, 6 * MIB as u64, [&bytes(2, 512), b""]);
-        let expected = read(&store, &composed);
-        let second = add_composed(&store, &composed, 512, [b"second", b""]);
-        assert_eq!(store.parts(&second).unwrap().unwrap().lenders()[0].digest, lender, "one step");
-        let lent = store.borrowed_by(&BTreeSet::from([composed.clone(), second.clone()])).unwrap();
-        store.retire(&lender).unwrap();
-        assert_eq!(store.size(&lender).unwrap(), None);
-        let reader = File::open(store.own_bytes(&lender)).unwrap();
-        store.keep_lent(&lent).unwrap();
-        assert!(allocated(&store.own_bytes(&lender)) >= 8 * MIB as u64, "somebody reads it");
-        drop(reader);
-        store.keep_lent(&lent).unwrap();
-        assert!(allocated(&store.own_bytes(&lender)) <= 2 * MIB as u64 + 8 * PAGE_BYTES);
-        assert!(read(&store, &composed) == expected);
-        assert_eq!(store.verify(&second).unwrap(), 2 * MIB as u64 + 6);
-
-        // It comes again, and is found in those that borrow from it: it must not borrow from itself.
-        let mut writer = store.bulk_writer().unwrap();
-        writer.write_all(&old[..6 * MIB]).unwrap();
-        writer.leave_out(&old[6 * MIB..]).unwrap();
-        let blob = store.open_blob(&composed).unwrap();
-        let (owner, offset) = blob.owner(512..512 + 2 * MIB as u64).unwrap();
-        let mut parts = Parts::default();
-        parts.push(6 * MIB as u64..8 * MIB as u64, owner, offset);
-        assert_eq!(writer.commit_composed(&parts).unwrap().0, lender);
-        assert!(fs::read(store.blob_path(&lender)).unwrap() == old, "it is whole");
-        store.keep_lent(&lent).unwrap();
-        assert!(store.lent().unwrap().is_empty());
-        assert!(read(&store, &composed) == expected);
-
-        store.retire(&lender).unwrap();
-        store.delete(&composed).unwrap();
-        store.delete(&second).unwrap();
-        store.keep_lent(&Lent::new()).unwrap();
-        assert!(store.lent().unwrap().is_empty() && store.list().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_retirement_or_deletion_that_was_cut_short_is_repeated() {
-        let (folder, store) = store();
-        let lender = add(&store, &bytes(1, MIB));
-        let composed = add_composed(&store, &lender, 0, [b"first", b""]);
-        let lent = store.borrowed_by(&BTreeSet::from([composed.clone()])).unwrap();
-        fs::hard_link(
-            store.blob_path(&lender),
-            folder.path().join("lent").join(format!("sha256-{}", lender.hex())),
-        )
-        .unwrap();
-        store.keep_lent(&lent).unwrap();
-        assert!(store.lent().unwrap().is_empty(), "it was not deleted");
-        assert_eq!(store.verify(&lender).unwrap(), MIB as u64);
-
-        fs::remove_file(store.composed_path(&composed).join("parts.json")).unwrap();
-        assert_eq!(store.size(&composed).unwrap(), None);
-        assert!(matches!(store.open_blob(&composed), Err(Error::NotFound { .. })));
-        assert_eq!(store.ingests().unwrap(), [store.composed_path(&composed)]);
-        assert_eq!(add_composed(&store, &lender, 0, [b"first", b""]), composed, "it makes room");
-        assert_eq!(store.verify(&composed).unwrap(), MIB as u64 + 5);
-        store.delete_composed(&composed).unwrap();
-        store.clear_ingests().unwrap();
-        assert_eq!(store.list().unwrap(), [(lender, MIB as u64)]);
-    }
-
-    #[test]
     fn places_that_cannot_be_are_damage() {
         let (_folder, store) = store();
         let lender = add(&store, &bytes(1, MIB));
         let composed = add_composed(&store, &lender, 0, [b"first", b""]);
-        let file = store.composed_path(&composed).join("parts.json");
+        let file = store.parts_path(&composed);
         let text = fs::read_to_string(&file).unwrap();
         let good = format!("[[5,{MIB},0,0]]");
         assert!(text.contains(&good), "{text}");

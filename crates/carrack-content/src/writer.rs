@@ -67,25 +67,32 @@ impl BlobWriter {
 
     /// [`BlobWriter::commit_unsynced`] for a blob of which `parts` were left out.
     pub fn commit_composed(mut self, parts: &Parts) -> Result<(Digest, u64)> {
-        let digest = self.hasher.clone().finish();
+        let digest = self.digest();
         if self.store.size(&digest)? == Some(self.size_bytes) {
             return Ok((digest, self.size_bytes));
         }
-        // Others borrow from what is left of it, and it must not borrow from them, nor from itself.
-        let is_whole = parts.is_empty() || self.store.is_lent(&digest);
-        if is_whole {
+        // What others borrow from it must be in it, and not in others, nor in itself.
+        if parts.is_empty() || self.store.is_lender(&digest)? {
+            return self.commit_whole(parts);
+        }
+        self.sync_data()?;
+        self.store.name_composed(&self.path, &digest, parts)?;
+        Ok((digest, self.size_bytes))
+    }
+
+    /// [`BlobWriter::commit_unsynced`] for a blob of which `parts` were left out, and shall be in it after all.
+    pub fn commit_whole(mut self, parts: &Parts) -> Result<(Digest, u64)> {
+        let digest = self.digest();
+        if self.store.size(&digest)? != Some(self.size_bytes) {
             self.fill_in(parts)?;
             self.name_whole(&digest)?;
-        } else {
-            self.sync_data()?;
-            self.store.name_composed(&self.path, &digest, parts)?;
         }
         Ok((digest, self.size_bytes))
     }
 
     /// Syncs what was written, and names it, if it is `expected`.
     pub(crate) fn name_whole(&mut self, expected: &Digest) -> Result<()> {
-        let got = self.hasher.clone().finish();
+        let got = self.digest();
         if got != *expected {
             let (expected, size_bytes) = (expected.clone(), self.size_bytes);
             return Err(Error::DigestMismatch { expected, got, size_bytes });
@@ -100,6 +107,11 @@ impl BlobWriter {
         // What is left out at the end counts too.
         file.set_len(self.size_bytes).during("write", &self.path)?;
         Ok(file.sync_data().during("sync", &self.path)?)
+    }
+
+    /// The digest of what has come.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
     }
 
     /// Writes all that was left out.

@@ -48,6 +48,8 @@ pub struct LargeFile {
 }
 
 impl LargeFile {
+    /// No more wait to be looked at.
+    const MAX_WAITING: usize = 1 << 16;
     /// Smaller files have hardly a whole page that need not be written.
     pub const MIN_BYTES: u64 = 8192;
 
@@ -177,7 +179,10 @@ fn read_entries(
         let data = reader.data();
         let is_large = entry.kind == EntryKind::File && entry.size_bytes >= LargeFile::MIN_BYTES;
         if let Some(files) = options.large_files.filter(|_| is_large && data.segments.is_none()) {
-            files.borrow_mut().push(LargeFile::new(&path, data.offset, entry.size_bytes));
+            let mut files = files.borrow_mut();
+            if files.len() < LargeFile::MAX_WAITING {
+                files.push(LargeFile::new(&path, data.offset, entry.size_bytes));
+            }
         }
         match Meaning::of(&path)? {
             Meaning::Entry => names.add(&path, &entry, data)?,

@@ -6,8 +6,8 @@
 //!     index                      its EROFS image, with the tar as device
 //!     summary.json               what stacking needs to know of it
 //!     files                      where its large files are, for layers that come later: `sharing.rs`
-//!   merged/ALGORITHM-HEX         one EROFS image of a whole stack, by chain id; each visible layer's tar is a device,
-//!                                and so is what these borrow from
+//!   merged/ALGORITHM-HEX[+HEX]   one EROFS image of a whole stack, by chain id; each visible layer's tar is a device,
+//!                                and so is what these borrow from, and how is in the name
 //!   active/KEY/
 //!     fs/  work/                 upper and work folder; a view has neither
 //! ```
@@ -77,12 +77,13 @@ impl ErofsSnapshotter {
                 record.root.clone().unwrap_or_default().create(&staged.files())
             }
         })?;
-        self.mount_of(key, &record)
+        self.mount_of(key, record)
     }
 
-    fn mount_of(&self, key: &SnapshotKey, record: &Record) -> Result<Mount> {
+    fn mount_of(&self, key: &SnapshotKey, record: Record) -> Result<Mount> {
         let active = self.folders.active(key);
-        let lowers = self.stacks.lowers(record, &self.layers, &self.folders)?;
+        let record = if record.sharing.is_some() { self.layers.current(record)? } else { record };
+        let lowers = self.stacks.lowers(&record, &self.layers, &self.folders)?;
         Ok(self.stacks.mount(lowers, (!record.is_view).then_some(&active)))
     }
 
@@ -93,17 +94,15 @@ impl ErofsSnapshotter {
         if summary.is_opaque {
             record.visible_count = 0;
         }
-        for lender in self.layers.parts(layer)?.lenders() {
-            if !record.lenders.contains(lender) {
-                record.lenders.push(lender.clone());
-            }
-        }
         record.layers.insert(0, layer.clone());
         record.usage = Some(summary.usage);
         if let Some(root) = summary.root {
             record.root = Some(root);
         }
-        Ok(record)
+        match record.sharing.is_some() || !self.layers.is_whole(layer) {
+            true => self.layers.current(record),
+            false => Ok(record),
+        }
     }
 
     /// Writes a record and gives it its name; what it names is durable by now.
@@ -155,8 +154,13 @@ impl LayerUnpacker for ErofsSnapshotter {
 
     fn seal(&self, top: &ChainId) -> Result<()> {
         let _lock = self.folders.lock()?;
-        let record = self.folders.committed_record(top)?.child(top);
-        self.stacks.seal(&record, &self.layers, &self.folders)?;
+        let known = self.folders.committed_record(top)?;
+        let record = self.layers.current(known.clone())?;
+        if record.sharing != known.sharing {
+            record.write(&self.folders.committed(top), Durability::Volatile)?;
+            self.folders.count_unpacked();
+        }
+        self.stacks.seal(&record.child(top), &self.layers, &self.folders)?;
         self.folders.sync_stacked()
     }
 }
@@ -194,7 +198,7 @@ impl Snapshots for ErofsSnapshotter {
     }
 
     fn verify(&self, id: &ChainId, _tar: &mut dyn Read) -> Result<Option<Problem>> {
-        let record = self.folders.committed_record(id)?;
+        let record = self.layers.current(self.folders.committed_record(id)?)?;
         let Some(layer) = record.layers.first() else { return Ok(None) };
         let found = match self.layers.compare(layer, &self.folders)? {
             Some(found) => Some(found),
@@ -224,10 +228,9 @@ impl Snapshots for ErofsSnapshotter {
         let folder = self.folders.path(snapshot);
         let mut others = Vec::new();
         if let SnapshotName::Committed(id) = snapshot {
-            others.push(self.stacks.path(id));
-            let layer =
-                Record::read(&folder).ok().flatten().and_then(|record| record.layers.first().cloned());
-            others.extend(layer.map(|layer| self.layers.path(&layer)));
+            let record = Record::read(&folder).ok().flatten().unwrap_or_default();
+            others.push(self.stacks.path(id, &record));
+            others.extend(record.layers.first().map(|layer| self.layers.path(layer)));
         }
         others.retain(|path| path.exists());
         others.insert(0, folder);
@@ -249,7 +252,7 @@ impl Snapshotter for ErofsSnapshotter {
     }
 
     fn mount(&self, key: &SnapshotKey) -> Result<Mount> {
-        self.mount_of(key, &self.folders.active_record(key)?)
+        self.mount_of(key, self.folders.active_record(key)?)
     }
 
     fn diff(&self, key: &SnapshotKey, options: &DiffOptions, layer: &mut dyn Write) -> Result<DiffSummary> {
@@ -275,13 +278,12 @@ impl Snapshotter for ErofsSnapshotter {
     }
 
     fn remove(&self, id: &ChainId) -> Result<()> {
-        let layer =
-            Record::read(&self.folders.committed(id))?.and_then(|record| record.layers.first().cloned());
+        let record = Record::read(&self.folders.committed(id))?.unwrap_or_default();
         self.folders.remove(id, |left| {
-            self.stacks.remove(id)?;
-            match layer {
-                Some(layer) if !left.iter().any(|record| record.layers.contains(&layer)) => {
-                    self.layers.remove(&layer, &self.folders)
+            self.stacks.remove(id, &record)?;
+            match record.layers.first() {
+                Some(layer) if !left.iter().any(|record| record.layers.contains(layer)) => {
+                    self.layers.remove(layer, &self.folders)
                 }
                 _ => Ok(()),
             }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use carrack_content::Lender;
-use carrack_oci::{ChainId, DiffId};
+use carrack_oci::{ChainId, DiffId, Digest};
 use carrack_sys::IoContext;
 use carrack_sys::atomic::{self, Durability};
 use carrack_sys::tree::Usage;
@@ -36,6 +36,10 @@ pub(crate) struct Record {
     /// Where layers are not extracted: what the layers of this snapshot and its ancestors borrow from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lenders: Vec<Lender>,
+    /// Where layers borrow: a digest of all that they do, when this was written. They may do otherwise when they were lost
+    /// and came again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Digest>,
     /// Where layers are not extracted: how the root of what is shown looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootFolder>,

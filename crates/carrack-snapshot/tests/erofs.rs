@@ -308,3 +308,48 @@ fn what_cannot_be_merged_borrows_nothing() {
     assert!(content.is_whole(&layer.0));
     assert_files(&store, &second, &[("big", &big), ("file8", b"x")]);
 }
+
+#[test]
+fn a_layer_that_was_lost_may_borrow_otherwise_when_it_comes_again() {
+    let Fixture { folder, content, store } = fixture();
+    let (big, own) = (noise(1, 300_000), noise(2, 100_000));
+    add_tar(&store, None, &tar_of(&[("big", &big)]));
+    let files = [("own", &own[..]), ("big", &big)];
+    let tar = tar_of(&files);
+    let second = add_tar(&store, None, &tar);
+    let above = add_tar(&store, Some(&second), &tar_of(&[("above", b"above")]));
+    let layer = store.tars_of(&second).unwrap().remove(0);
+    let before = content.parts(&layer.0).unwrap().unwrap();
+    // A loss of power takes what was written, but not what was written after it.
+    content.delete(&layer.0).unwrap();
+    let erofs = folder.path().join("erofs");
+    for path in [format!("layers/{}", layer.0), format!("committed/{}", second.0)] {
+        fs::remove_dir_all(erofs.join(path.replace(':', "-"))).unwrap();
+    }
+    let first = add_tar(&store, None, &tar_of(&[("pad", &noise(3, 9000)), ("big", &big), ("own", &own)]));
+    assert_eq!(add_tar(&store, None, &tar), second);
+    assert_ne!(content.parts(&layer.0).unwrap().unwrap(), before);
+    assert_files(&store, &second, &files);
+    assert_files(&store, &above, &[("above", b"above"), files[0], files[1]]);
+    for id in [&first, &second, &above] {
+        assert!(store.verify(id, &mut std::io::empty()).unwrap().is_none());
+    }
+    store.seal(&above).unwrap();
+    assert_files(&store, &above, &[("above", b"above"), files[0], files[1]]);
+}
+
+#[test]
+fn a_layer_that_snapshots_know_as_whole_is_whole_when_it_comes_again() {
+    let Fixture { folder: _folder, content, store } = fixture();
+    let (big, own) = (noise(1, 300_000), noise(2, 100_000));
+    let files = [("own", &own[..]), ("big", &big)];
+    let tar = tar_of(&files);
+    let first = add_tar(&store, None, &tar);
+    let above = add_tar(&store, Some(&first), &tar_of(&[("above", b"above")]));
+    let layer = store.tars_of(&first).unwrap().remove(0);
+    content.delete(&layer.0).unwrap();
+    add_tar(&store, None, &tar_of(&[("big", &big)]));
+    assert_eq!(add_tar(&store, None, &tar), first);
+    assert!(content.is_whole(&layer.0));
+    assert_files(&store, &above, &[("above", b"above"), files[0], files[1]]);
+}

@@ -41,10 +41,11 @@ fn augment<C: Command>(command: clap::Command) -> clap::Command {
     // `-h` is the hostname of run and create, as in Docker.
     let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
     // As in Go's flags, a value may begin with a dash.
-    let takes_any = |arg: Arg| match arg.is_positional() || !arg.get_action().takes_values() {
-        true => arg,
-        false => arg.allow_hyphen_values(true),
+    let needs_value = |arg: &Arg| {
+        let is_optional = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
+        !arg.is_positional() && arg.get_action().takes_values() && !is_optional
     };
+    let takes_any = |arg: Arg| if needs_value(&arg) { arg.allow_hyphen_values(true) } else { arg };
     C::augment_args(command.disable_help_flag(true).arg(help)).mut_args(takes_any)
 }
 

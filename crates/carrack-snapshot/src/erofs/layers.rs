@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use carrack_content::{ContentStore, Lender, Parts};
 use carrack_erofs::{BLOCK_BYTES, Limits, Reader};
 use carrack_layer::{Borrowed, IndexOptions, Indexed, LargeFile, LayerIndex, is_layer_xattr};
-use carrack_oci::DiffId;
+use carrack_oci::{DiffId, Digest};
 use carrack_sys::atomic;
 use carrack_sys::{IoContext, tree};
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,29 @@ impl Layers {
         Ok(self.content.parts(&layer.0)?.unwrap_or_default())
     }
 
+    /// A record with what its layers borrow now.
+    pub fn current(&self, record: Record) -> Result<Record> {
+        let mut sharing: Option<Digest> = None;
+        for layer in record.layers.iter().rev() {
+            if let Some(own) = self.content.parts_digest(&layer.0)? {
+                let below = sharing.as_ref().map_or("", Digest::as_str);
+                sharing = Some(Digest::of(format!("{below} {own}").as_bytes()));
+            }
+        }
+        if sharing == record.sharing {
+            return Ok(record);
+        }
+        let mut lenders = Vec::new();
+        for layer in record.layers.iter().rev() {
+            for lender in self.parts(layer)?.lenders() {
+                if !lenders.contains(lender) {
+                    lenders.push(lender.clone());
+                }
+            }
+        }
+        Ok(Record { lenders, sharing, ..record })
+    }
+
     /// Lets a layer borrow nothing any more.
     pub fn make_whole(&self, layer: &DiffId) -> Result<()> {
         Ok(self.content.make_whole(&layer.0)?)
@@ -167,8 +190,12 @@ impl Layers {
                 ),
             })
         })?;
-        let (digest, size_bytes) = writer.commit_composed(&found.parts)?;
-        let layer = DiffId(digest);
+        let layer = DiffId(writer.digest());
+        let (_, size_bytes) = match self.summary(&layer)? {
+            None => writer.commit_composed(&found.parts)?,
+            // Its tar was lost. Snapshots that stand on it may have been written when it was whole.
+            Some(_) => writer.commit_whole(&found.parts)?,
+        };
         match indexed {
             Some(indexed) => {
                 sharing::write_list(&staged.path, &found.files)?;
@@ -436,7 +463,7 @@ mod tests {
         let large = tar_of((0..=BESIDE_OTHERS.entries).map(|number| number.to_string()));
         let busy = lock();
         let (layer, size_bytes) = layers.add(&mut large.as_slice(), &folders).unwrap();
-        assert_eq!((&layer, size_bytes), (&DiffId(carrack_oci::Digest::of(&large)), large.len() as u64));
+        assert_eq!((&layer, size_bytes), (&DiffId(Digest::of(&large)), large.len() as u64));
         assert_eq!(content.size(&layer.0).unwrap(), Some(size_bytes), "the tar is written without waiting");
         assert!(!layers.is_complete(&layer).unwrap(), "its index waits");
         let (small, _) =
@@ -458,7 +485,7 @@ mod tests {
         let folders = Folders::open(&root, &["layers", "merged"]).unwrap();
         let layers = Layers::new(&root, &content);
         let tar = tar_of(["file".to_owned()].into_iter());
-        let layer = DiffId(carrack_oci::Digest::of(&tar));
+        let layer = DiffId(Digest::of(&tar));
         fs::create_dir(layers.path(&layer)).unwrap();
         layers.add(&mut tar.as_slice(), &folders).unwrap();
         assert!(layers.is_complete(&layer).unwrap());

@@ -1,13 +1,13 @@
 //! How the layers of a stack become one view: merged images, and what is mounted on top of them.
 //!
-//! Invariant: a merged image has its name only when it is complete; equal stacks give equal images, so it does not
-//! matter who made it.
+//! Invariant: a merged image has its name only when it is complete; equal names mean equal images, so it does not matter
+//! who made it, or when: what the layers borrow is in the name, because it may be something else when they come again.
 
 use std::path::{Path, PathBuf};
 
 use carrack_content::Parts;
 use carrack_layer::Limits;
-use carrack_oci::ChainId;
+use carrack_oci::{ChainId, Digest};
 use carrack_sys::atomic::{self, Durability};
 
 use super::layers::{self, Layers, MergeStack};
@@ -39,9 +39,10 @@ impl Stacks {
         Self { limits, ..self }
     }
 
-    /// Where the merged image of a snapshot is, if there is one.
-    pub fn path(&self, id: &ChainId) -> PathBuf {
-        self.folder.join(file_name(&id.0))
+    /// Where the merged image of a snapshot is, if there is one; `record` is the snapshot's, or of one that stands on it
+    /// and borrows nothing more.
+    pub fn path(&self, id: &ChainId, record: &Record) -> PathBuf {
+        self.folder.join(image_name(id, record.sharing.as_ref()))
     }
 
     /// What is mounted to see a snapshot whose lower layers are those of `lowers`; `active` has its upper folder.
@@ -62,7 +63,7 @@ impl Stacks {
     /// that image.
     pub fn lowers(&self, record: &Record, layers: &Layers, folders: &Folders) -> Result<Vec<ImageMount>> {
         let stack = record.visible();
-        let above = stack.iter().position(|id| self.path(id).exists()).unwrap_or(stack.len());
+        let above = stack.iter().position(|id| self.path(id, record).exists()).unwrap_or(stack.len());
         let is_plain = stack.is_empty()
             || self.can_stack(record, above, layers, folders)?
             || !self.seal(record, layers, folders)?;
@@ -79,12 +80,8 @@ impl Stacks {
             let shares = self.shares.as_ref().map(|folder| folder.join(file_name(&id.0)));
             // The devices of a merged image are those of its layers, the lowest first, and what these borrow from.
             let mut devices: Vec<_> = visible[above..].iter().rev().map(tar).collect();
-            let lenders = match above {
-                0 => record.lenders.clone(),
-                _ => folders.committed_record(id)?.lenders,
-            };
-            devices.extend(lenders.iter().map(|lender| layers.content().own_bytes(&lender.digest)));
-            lowers.push(ImageMount { index: self.path(id), devices, shares });
+            devices.extend(record.lenders.iter().map(|lender| layers.content().own_bytes(&lender.digest)));
+            lowers.push(ImageMount { index: self.path(id, record), devices, shares });
         }
         Ok(lowers)
     }
@@ -117,7 +114,7 @@ impl Stacks {
         let stack = record.visible();
         let Some(top) = stack.first() else { return Ok(true) };
         let is_one = stack.len() == 1 && self.can_stack(record, 1, layers, folders)?;
-        if is_one || self.path(top).exists() {
+        if is_one || self.path(top, record).exists() {
             return Ok(true);
         }
         let visible = &record.layers[..stack.len()];
@@ -142,7 +139,7 @@ impl Stacks {
             atomic::write(&self.refused_path(top), b"", 0o600, Durability::Volatile)?;
             return refuse();
         }
-        atomic::rename_durably(&file, &self.path(top))?;
+        atomic::rename_durably(&file, &self.path(top, record))?;
         Ok(true)
     }
 
@@ -154,7 +151,7 @@ impl Stacks {
         layers: &Layers,
         folders: &Folders,
     ) -> Result<Option<PathBuf>> {
-        let path = self.path(id);
+        let path = self.path(id, record);
         if !path.exists() {
             return Ok(None); // it is made when it is needed
         }
@@ -173,9 +170,11 @@ impl Stacks {
     pub fn unused(&self, folders: &Folders) -> Result<Vec<PathBuf>> {
         let mut unused = Vec::new();
         for name in folder_names(&self.folder)? {
-            let chain = name.strip_suffix(REFUSED).unwrap_or(&name);
-            let is_used = match parse_file_name(chain).map(ChainId) {
-                Some(id) => folders.contains(&id)?,
+            let is_mark = name.ends_with(REFUSED);
+            let chain = name.split(['+', '.']).next().and_then(parse_file_name).map(ChainId);
+            let is_used = match chain {
+                Some(id) => Record::read(&folders.committed(&id))?
+                    .is_some_and(|record| is_mark || name == image_name(&id, record.sharing.as_ref())),
                 None => false,
             };
             if !is_used {
@@ -191,14 +190,22 @@ impl Stacks {
     }
 
     /// Removes the merged image of a snapshot, if there is one.
-    pub fn remove(&self, id: &ChainId) -> Result<()> {
+    pub fn remove(&self, id: &ChainId, record: &Record) -> Result<()> {
         atomic::remove_file(&self.refused_path(id))?;
-        Ok(atomic::remove_file(&self.path(id))?)
+        Ok(atomic::remove_file(&self.path(id, record))?)
     }
 
     /// Removes what belongs to no committed snapshot.
     pub fn retain(&self, folders: &Folders) -> Result<()> {
         self.unused(folders)?.iter().try_for_each(|path| Ok(atomic::remove_file(path)?))
+    }
+}
+
+/// What the merged image of a snapshot is called whose layers borrow so.
+fn image_name(id: &ChainId, sharing: Option<&Digest>) -> String {
+    match sharing {
+        None => file_name(&id.0),
+        Some(sharing) => format!("{}+{}", file_name(&id.0), &sharing.hex()[..16]),
     }
 }
 
