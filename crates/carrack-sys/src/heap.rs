@@ -6,11 +6,13 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use dlmalloc::{Allocator, Dlmalloc};
 
 const PAGE_BYTES: usize = 4096;
+/// So often a thread looks whether the heap is free before it sleeps.
+const SPINS: usize = 1000;
 
 #[global_allocator]
 static HEAP: Heap = Heap(Mutex::new(Dlmalloc::new_with_allocator(Pages)));
@@ -52,6 +54,14 @@ pub(crate) fn release() {
 
 impl Heap {
     fn lock(&self) -> MutexGuard<'_, Dlmalloc<Pages>> {
+        // It is held for a fraction of a microsecond: going to sleep and being woken takes longer than to look again.
+        for _ in 0..SPINS {
+            match self.0.try_lock() {
+                Ok(heap) => return heap,
+                Err(TryLockError::Poisoned(error)) => return error.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
 
 use carrack_engine::Output;
 use serde_json::Value;
@@ -23,7 +24,9 @@ pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
 /// What may come from an image, a registry or a container as a terminal is to get it: with what it would act on written out.
 /// Where standard output is none, it is the text itself.
 pub fn shown(text: &str) -> Cow<'_, str> {
-    if io::stdout().is_terminal() { visible(text) } else { Cow::Borrowed(text) }
+    // A table asks for each of its cells.
+    static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| io::stdout().is_terminal());
+    if *IS_TERMINAL { visible(text) } else { Cow::Borrowed(text) }
 }
 
 /// Writes control characters out, but the ends of lines and tabs.

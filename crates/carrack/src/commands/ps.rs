@@ -40,6 +40,27 @@ const COLUMNS_WITH_SIZE: Columns = &[
     ("SIZE", "Size"),
 ];
 
+/// What a template and `json` know of a container.
+const FIELDS: [&str; 17] = [
+    "ID",
+    "Image",
+    "Command",
+    "CreatedAt",
+    "RunningFor",
+    "Status",
+    "State",
+    "Ports",
+    "Names",
+    "Labels",
+    "LocalVolumes",
+    "Mounts",
+    "Networks",
+    "Platform",
+    "Size",
+    "Pid",
+    "ExitCode",
+];
+
 /// Lists containers: the running ones, or all.
 #[derive(Args)]
 pub struct Ps {
@@ -103,10 +124,15 @@ impl Command for Ps {
         let wants_size = self.size
             || matches!(self.sort, Some(Order::Size))
             || self.format.as_deref().is_some_and(|format| format.contains(".Size"));
+        let columns = if self.size { COLUMNS_WITH_SIZE } else { COLUMNS };
+        let fields: Vec<&str> = match self.format.as_deref() {
+            None | Some("table") => columns.iter().map(|(_, field)| *field).collect(),
+            Some(_) => FIELDS.to_vec(),
+        };
         let mut rows = Vec::with_capacity(containers.len());
         for container in &containers {
             let size = if wants_size { Some(engine.container_size(container)?) } else { None };
-            rows.push((size.unwrap_or_default().0, self.row(&engine, container, size)?));
+            rows.push((size.unwrap_or_default().0, self.row(&engine, container, size, &fields)?));
         }
         if matches!(self.sort, Some(Order::Size)) {
             rows.sort_by_key(|(bytes, _)| *bytes);
@@ -116,7 +142,6 @@ impl Command for Ps {
             let ids = rows.iter().map(|row| row["ID"].as_str().unwrap_or_default());
             return ids.into_iter().try_for_each(print_line).map(|()| 0);
         }
-        let columns = if self.size { COLUMNS_WITH_SIZE } else { COLUMNS };
         print_list_with(&rows, columns, self.format.as_deref(), !self.noheading)?;
         Ok(0)
     }
@@ -163,35 +188,54 @@ impl Ps {
         if self.no_trunc { id.to_string() } else { id.short().to_owned() }
     }
 
-    fn row(&self, engine: &Engine, container: &Container, size: Option<(u64, u64)>) -> Result<Value> {
+    /// What `fields` are of a container; those that nobody asks for are not looked up.
+    fn row(
+        &self,
+        engine: &Engine,
+        container: &Container,
+        size: Option<(u64, u64)>,
+        fields: &[&str],
+    ) -> Result<Value> {
+        let value = |field| Ok((str::to_owned(field), self.field(engine, container, size, field)?));
+        let row = fields.iter().map(|field| value(field)).collect::<Result<serde_json::Map<_, _>>>()?;
+        Ok(Value::Object(row))
+    }
+
+    fn field(
+        &self,
+        engine: &Engine,
+        container: &Container,
+        size: Option<(u64, u64)>,
+        field: &str,
+    ) -> Result<Value> {
         let Container { record, state } = container;
-        let labels =
-            record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-        let bytes = units::format_bytes;
-        let size = size.map_or_else(
-            || "0B".to_owned(),
-            |(own, with_image)| format!("{} (virtual {})", bytes(own), bytes(with_image)),
-        );
-        let mounts = mounts(container);
-        Ok(json!({
-            "ID": self.id(container),
-            "Image": record.image,
-            "Command": self.command(container),
-            "CreatedAt": record.created.to_string(),
-            "RunningFor": units::format_ago(record.created),
-            "Status": status(container),
-            "State": status_text(state.status),
-            "Ports": ports(engine, container)?,
-            "Names": record.name.to_string(),
-            "Labels": labels,
-            "LocalVolumes": "0",
-            "Mounts": mounts,
-            "Networks": network_text(&record.host.network.mode),
-            "Platform": Value::Null,
-            "Size": size,
-            "Pid": state.init.as_ref().filter(|_| state.status.has_process()).map_or(0, |init| init.pid),
-            "ExitCode": state.exit_code.unwrap_or(0),
-        }))
+        Ok(match field {
+            "ID" => self.id(container).into(),
+            "Image" => json!(record.image),
+            "Command" => self.command(container).into(),
+            "CreatedAt" => record.created.to_string().into(),
+            "RunningFor" => units::format_ago(record.created).into(),
+            "Status" => status(container).into(),
+            "State" => status_text(state.status).into(),
+            "Ports" => ports(engine, container)?.into(),
+            "Names" => record.name.to_string().into(),
+            "Labels" => {
+                let labels = record.labels.iter().map(|(key, value)| format!("{key}={value}"));
+                labels.collect::<Vec<_>>().join(",").into()
+            }
+            "LocalVolumes" => {
+                let points = record.host.mounts.points.iter();
+                points.filter(|point| point.volume().is_some()).count().to_string().into()
+            }
+            "Mounts" => mounts(container).into(),
+            "Networks" => network_text(&record.host.network.mode).into(),
+            "Size" => size_text(size).into(),
+            "Pid" => {
+                state.init.as_ref().filter(|_| state.status.has_process()).map_or(0, |init| init.pid).into()
+            }
+            "ExitCode" => state.exit_code.unwrap_or(0).into(),
+            _ => Value::Null,
+        })
     }
 
     /// `"nginx -g 'daemon…"`
@@ -203,6 +247,15 @@ impl Ps {
         }
         format!("\"{}…\"", line.chars().take(SHOWN - 1).collect::<String>())
     }
+}
+
+/// `12kB (virtual 4.5MB)`: its own files, and with its image.
+fn size_text(size: Option<(u64, u64)>) -> String {
+    let bytes = units::format_bytes;
+    size.map_or_else(
+        || "0B".to_owned(),
+        |(own, with_image)| format!("{} (virtual {})", bytes(own), bytes(with_image)),
+    )
 }
 
 fn command_line(container: &Container) -> String {
