@@ -29,6 +29,7 @@ pub(crate) fn to_published(bindings: &[PortBinding]) -> Vec<PublishedPort> {
     let published = |binding: &PortBinding| PublishedPort {
         host_address: binding.host_address,
         host_port: binding.host_port,
+        last_host_port: binding.last_host_port,
         container_port: binding.container_port,
         protocol: match binding.protocol {
             Protocol::Tcp => carrack_network::Protocol::Tcp,
@@ -42,6 +43,7 @@ fn to_binding(port: &PublishedPort) -> PortBinding {
     PortBinding {
         host_address: port.host_address,
         host_port: port.host_port,
+        last_host_port: port.last_host_port,
         container_port: port.container_port,
         protocol: match port.protocol {
             carrack_network::Protocol::Tcp => Protocol::Tcp,

@@ -67,8 +67,12 @@ impl Engine {
             Status::Restarting => drop(self.wait_until_ended(&container.record.id, Some(MONITOR_TIMEOUT))?),
             _ => self.signal(container, number)?,
         }
-        self.container_event(&container.record, "kill", &[("signal", number.to_string())]);
+        self.tell_signal(container, number);
         Ok(())
+    }
+
+    fn tell_signal(&self, container: &Container, number: i32) {
+        self.container_event(&container.record, "kill", &[("signal", number.to_string())]);
     }
 
     /// Writes down that a running container is to end, and not to be started again by its policy.
@@ -165,8 +169,10 @@ impl Engine {
 
     fn end_running(&self, container: &Container, wish: &StopWish) -> Result<()> {
         let program = &container.record.program;
-        let limit = stop_limit(program, wish);
-        match self.signal(container, stop_signal(program, wish)?) {
+        let (limit, signal) = (stop_limit(program, wish), stop_signal(program, wish)?);
+        // Told first: the monitor tells of the end as soon as there is one.
+        self.tell_signal(container, signal);
+        match self.signal(container, signal) {
             // It has ended by itself.
             Err(_) if self.wait_until_ended(&container.record.id, Some(Duration::ZERO))? => return Ok(()),
             result => result?,
@@ -174,6 +180,7 @@ impl Engine {
         if self.wait_until_ended(&container.record.id, limit)? {
             return Ok(());
         }
+        self.tell_signal(container, signal::KILL);
         self.kill_container(container)
     }
 
@@ -184,7 +191,9 @@ impl Engine {
             state.restart_requested = state.status.is_running();
             Ok(())
         })?;
-        self.signal(container, stop_signal(program, wish)?)?;
+        let signal = stop_signal(program, wish)?;
+        self.tell_signal(container, signal);
+        self.signal(container, signal)?;
         let has_ended = |state: &ContainerState| state.init != container.state.init;
         let state = self.containers.wait(id, stop_limit(program, wish), has_ended)?;
         if has_ended(&state) { Ok(()) } else { self.signal(container, signal::KILL) }

@@ -50,6 +50,9 @@ pub struct PublishedPort {
     pub host_address: Option<IpAddr>,
     /// The port of the host; 0 lets [`attach`](crate::attach()) choose a free one.
     pub host_port: u16,
+    /// Where [`attach`](crate::attach()) is to choose a free one of a range that begins with `host_port`: its last port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_host_port: Option<u16>,
     /// The port of the container; never 0.
     pub container_port: u16,
     /// The transport protocol.
@@ -57,7 +60,8 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
-    /// Parses Docker's `[[ADDRESS:][PORT[-PORT]]:]PORT[-PORT][/PROTOCOL]`; a range gives several ports.
+    /// Parses Docker's `[[ADDRESS:][PORT[-PORT]]:]PORT[-PORT][/PROTOCOL]`; a range of container ports gives
+    /// several ports, one of host ports alone is what to choose from.
     ///
     /// An IPv6 address stands in brackets. An absent or empty host port means "choose one".
     pub fn parse(text: &str) -> Result<Vec<Self>> {
@@ -76,21 +80,30 @@ impl PublishedPort {
         let container = parse_range(container).map_err(refuse)?;
         let hosts =
             if host.is_empty() || host == "0" { None } else { Some(parse_range(host).map_err(refuse)?) };
-        if hosts.as_ref().is_some_and(|hosts| hosts.len() != container.len()) {
-            return Err(refuse("expected as many host ports as container ports"));
+        let is_choice = container.len() == 1;
+        if hosts.as_ref().is_some_and(|hosts| hosts.len() != container.len() && !is_choice) {
+            return Err(refuse("expected as many host ports as container ports, or one container port"));
         }
+        let last_host_port =
+            hosts.as_ref().filter(|hosts| is_choice && hosts.len() > 1).map(|hosts| *hosts.end());
         let pair = |(offset, container_port): (usize, u16)| {
             // The offset is below the length of the host range, so it neither truncates nor overflows.
             let host_port = hosts.as_ref().map_or(0, |hosts| hosts.start() + offset as u16);
-            Self { host_address, host_port, container_port, protocol }
+            Self { host_address, host_port, last_host_port, container_port, protocol }
         };
         Ok(container.enumerate().map(pair).collect())
     }
 
     /// The host's half as text, such as `0.0.0.0:8080/tcp`.
     pub fn host_side(&self) -> String {
+        format!("{}/{}", self.host_ports(), self.protocol)
+    }
+
+    /// `0.0.0.0:8080`, or `0.0.0.0:8080-8090` where one is to be chosen.
+    fn host_ports(&self) -> String {
         let address = self.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        format!("{}/{}", std::net::SocketAddr::new(address, self.host_port), self.protocol)
+        let last = self.last_host_port.map_or_else(String::new, |last| format!("-{last}"));
+        format!("{}{last}", std::net::SocketAddr::new(address, self.host_port))
     }
 
     /// Whether a packet could be meant for both.
@@ -106,9 +119,7 @@ impl PublishedPort {
 /// Docker's form of `docker ps`: `0.0.0.0:8080->80/tcp`.
 impl fmt::Display for PublishedPort {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let host = std::net::SocketAddr::new(address, self.host_port);
-        write!(formatter, "{host}->{}/{}", self.container_port, self.protocol)
+        write!(formatter, "{}->{}/{}", self.host_ports(), self.container_port, self.protocol)
     }
 }
 
@@ -155,6 +166,8 @@ mod tests {
         check("127.0.0.1:0:80", &["127.0.0.1:0->80/tcp"]);
         check("[::1]:8080:80", &["[::1]:8080->80/tcp"]);
         check("7000-7002:80-82", &["0.0.0.0:7000->80/tcp", "0.0.0.0:7001->81/tcp", "0.0.0.0:7002->82/tcp"]);
+        check("7000-7002:80", &["0.0.0.0:7000-7002->80/tcp"]);
+        check("7000-7000:80", &["0.0.0.0:7000->80/tcp"]);
         check("90-91", &["0.0.0.0:0->90/tcp", "0.0.0.0:0->91/tcp"]);
         check("65535:65535", &["0.0.0.0:65535->65535/tcp"]);
         assert_eq!(PublishedPort::parse("0.0.0.0:1:1").unwrap(), PublishedPort::parse("1:1").unwrap());
@@ -172,7 +185,7 @@ mod tests {
             "+80",
             "80/sctp",
             "80/",
-            "1-2:3",
+            "1-2:3-5",
             "2-1",
             "a:80",
             "localhost:80:80",

@@ -30,16 +30,23 @@ impl<H: Fn(Ipv4Addr) -> String> PortChoice<H> {
 
     fn choose_one(&mut self, port: PublishedPort) -> Result<PublishedPort> {
         let tries = if port.host_port == 0 { TRIES } else { 1 };
+        let wanted = port.host_port..=port.last_host_port.unwrap_or(port.host_port);
         let mut last = None;
-        for _ in 0..tries {
-            let chosen = PublishedPort { host_port: bind(&port)?, ..port };
-            match self.holder_of(&chosen) {
-                None => {
-                    self.take(chosen, Ipv4Addr::UNSPECIFIED);
-                    return Ok(chosen);
+        for host_port in wanted.flat_map(|wanted| std::iter::repeat_n(wanted, tries)) {
+            let candidate = PublishedPort { host_port, last_host_port: None, ..port };
+            let holder = match bind(&candidate)? {
+                None => Some("a process of the host".to_owned()),
+                Some(host_port) => {
+                    let chosen = PublishedPort { host_port, ..candidate };
+                    let holder = self.holder_of(&chosen);
+                    if holder.is_none() {
+                        self.take(chosen, Ipv4Addr::UNSPECIFIED);
+                        return Ok(chosen);
+                    }
+                    holder
                 }
-                holder => last = holder,
-            }
+            };
+            last = holder;
         }
         Err(Error::PortInUse { port, holder: last.unwrap_or_default() })
     }
@@ -58,8 +65,8 @@ impl<H: Fn(Ipv4Addr) -> String> PortChoice<H> {
     }
 }
 
-/// Binds the host's port for a moment: no process of the host may have it. Returns its number.
-fn bind(port: &PublishedPort) -> Result<u16> {
+/// Binds the host's port for a moment: no process of the host may have it. Returns its number; `None` where one has it.
+fn bind(port: &PublishedPort) -> Result<Option<u16>> {
     let address = port.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = SocketAddr::new(address, port.host_port);
     let bound = match port.protocol {
@@ -67,10 +74,8 @@ fn bind(port: &PublishedPort) -> Result<u16> {
         Protocol::Udp => UdpSocket::bind(address).and_then(|socket| socket.local_addr()),
     };
     match bound {
-        Ok(address) => Ok(address.port()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(Error::PortInUse { port: *port, holder: "a process of the host".to_owned() })
-        }
+        Ok(address) => Ok(Some(address.port())),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
         Err(source) => Err(Error::PortUnavailable { port: *port, source }),
     }
 }

@@ -60,6 +60,9 @@ pub struct PortBinding {
     pub host_address: Option<IpAddr>,
     /// The port of the host; 0 means one is chosen at each start.
     pub host_port: u16,
+    /// Where a free one of a range is chosen at each start: the last of the range, which begins with `host_port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_host_port: Option<u16>,
     /// The port of the container.
     pub container_port: u16,
     /// The transport.

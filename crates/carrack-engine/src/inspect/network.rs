@@ -40,7 +40,8 @@ pub fn bindings_json(ports: &[PortBinding]) -> Value {
         let key = crate::ports::container_side(port);
         let host_address =
             port.host_address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
-        let entry = json!({"HostIp": host_address, "HostPort": port.host_port.to_string()});
+        let last = port.last_host_port.map_or_else(String::new, |last| format!("-{last}"));
+        let entry = json!({"HostIp": host_address, "HostPort": format!("{}{last}", port.host_port)});
         let list = bindings.entry(key).or_insert_with(|| json!([]));
         list.as_array_mut().expect("it was made as a list").push(entry);
     }

@@ -239,6 +239,7 @@ impl Element {
         let port = PublishedPort {
             host_address: address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
             host_port: u16::from_be_bytes([tail[4], tail[5]]),
+            last_host_port: None,
             container_port: u16::from_be_bytes([*target.get(4)?, *target.get(5)?]),
             protocol: Protocol::of_number(tail[0])?,
         };

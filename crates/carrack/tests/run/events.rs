@@ -29,7 +29,7 @@ fn a_life_is_told() {
     store.carrack(["stop", "two"]).success();
     store.carrack(["rm", "two"]).success();
     let told = actions(&store, &["label=tier=front"]);
-    assert_eq!(told, ["create", "start", "rename", "die", "stop", "destroy"]);
+    assert_eq!(told, ["create", "start", "rename", "kill", "die", "stop", "destroy"]);
     let line = store.carrack(["events", "--stream=false", "--filter", "event=rename"]).line();
     assert!(
         line.contains(" container rename ") && line.contains("name=two") && line.contains("oldName=one"),
@@ -151,6 +151,7 @@ fn spans_and_wrong_filters() {
     let store = store();
     run(&store, &[], "true").success();
     assert_eq!(store.carrack(["events", "--since", "1h", "--until", "1m"]).line(), "");
+    assert_eq!(store.carrack(["events", "--stream", "--since", "1h", "--until", "1m"]).line(), "");
     let all =
         store.carrack(["events", "--since", "1h", "--until", "0s", "--format", "json"]).success().stdout;
     let kinds: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -147,6 +147,25 @@ fn a_published_port_is_reached_from_everywhere() {
 }
 
 #[test]
+fn a_free_port_of_a_range_is_chosen() {
+    let sea = Sea::new();
+    sea.publish();
+    let other = |name: &str| {
+        sea.carrack(&["run", "--detach", "--name", name, "--publish", "8080-8081:80", IMAGE, "sleep", "100"])
+    };
+    other("second").success();
+    let ports = |name: &str, form: &str| sea.carrack(&["inspect", "--format", form, name]).line();
+    assert_eq!(ports("second", r#"{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}"#), "8081");
+    let wish = r#"{{(index (index .HostConfig.PortBindings "80/tcp") 0).HostPort}}"#;
+    assert_eq!(ports("second", wish), "8080-8081");
+    let refused = other("third").code(125).stderr;
+    assert!(refused.contains("8080-8081") && refused.contains("in use by"), "{refused}");
+    sea.carrack(&["rm", "--force", "web"]).success();
+    sea.carrack(&["start", "third"]).success();
+    assert_eq!(sea.carrack(&["port", "third"]).line(), "80/tcp -> 0.0.0.0:8080");
+}
+
+#[test]
 fn a_container_reaches_the_outside_behind_the_hosts_address() {
     let mut sea = Sea::new();
     let www = crate::folder(&sea.store, "www", &[("cgi-bin/who", WHO)]);
