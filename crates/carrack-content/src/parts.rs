@@ -137,27 +137,45 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// Its file, if all is in one.
-    pub fn whole(&self) -> Option<&File> {
-        self.parts.is_empty().then_some(&self.data)
+    /// Its length.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Whether all is in one file.
+    pub fn is_whole(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The file that has the byte at `offset`, and where in it, with all that follows there; nothing at the end.
+    fn at(&self, offset: u64) -> (&File, Range<u64>) {
+        match self.parts.at_or_after(offset) {
+            Some(part) if part.offset <= offset => {
+                let start = part.lender_offset + (offset - part.offset);
+                (&self.lenders[part.lender], start..part.lender_offset + part.size_bytes)
+            }
+            next => {
+                let end = next.map_or(self.size_bytes, |part| part.offset);
+                (&self.data, offset..end.max(offset))
+            }
+        }
+    }
+
+    /// The files that have its bytes, in their order, and where in them.
+    pub fn segments(&self) -> impl Iterator<Item = (&File, Range<u64>)> {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let (file, range) = self.at(offset);
+            offset += range.end - range.start;
+            (!range.is_empty()).then_some((file, range))
+        })
     }
 
     /// Reads at a place; fewer bytes than asked for where it ends, or what is borrowed begins or ends.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bounded =
-            |end: u64| buffer.len().min(usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX));
-        match self.parts.at_or_after(offset) {
-            None => self.data.read_at(buffer, offset),
-            Some(part) if offset < part.offset => {
-                let count = bounded(part.offset);
-                self.data.read_at(&mut buffer[..count], offset)
-            }
-            Some(part) => {
-                let count = bounded(part.end());
-                let file = &self.lenders[part.lender];
-                file.read_at(&mut buffer[..count], part.lender_offset + (offset - part.offset))
-            }
-        }
+        let (file, range) = self.at(offset);
+        let count = buffer.len().min(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
+        file.read_at(&mut buffer[..count], range.start)
     }
 
     /// Reads as many bytes at a place as the buffer has.
@@ -440,6 +458,12 @@ pub(crate) mod tests {
             assert_eq!(composed, Digest::of(&expected));
             assert_eq!(store.verify(&composed).unwrap(), expected.len() as u64);
             assert_eq!(store.size(&composed).unwrap(), Some(expected.len() as u64));
+            let mut copied = Vec::new();
+            for (mut file, range) in store.open_blob(&composed).unwrap().segments() {
+                file.seek(SeekFrom::Start(range.start)).unwrap();
+                file.take(range.end - range.start).read_to_end(&mut copied).unwrap();
+            }
+            assert!(copied == expected);
             let own = (before.len() + after.len()) as u64;
             assert!(allocated(&store.own_bytes(&composed)) <= own + 16 * PAGE_BYTES);
             store.make_whole(&composed).unwrap();

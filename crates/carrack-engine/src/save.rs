@@ -186,7 +186,7 @@ impl Saving<'_> {
         }
         self.warn_of_plain_layers(image, &layers);
         let config = &image.manifest.config;
-        destination.put_file(config, &self.engine.content.open_file(&config.digest)?)?;
+        destination.put_stored(config, self.engine.content.open_blob(&config.digest)?)?;
         let (descriptor, bytes) = self.manifest(image, layers)?;
         destination.put_manifest(&descriptor, &bytes)?;
         Ok(descriptor)
@@ -219,12 +219,7 @@ impl Saving<'_> {
         destination: &mut dyn Destination,
     ) -> Result<()> {
         if *bytes == LayerBytes::Kept {
-            let mut blob = self.engine.content.open_blob(&layer.digest)?;
-            match blob.whole() {
-                Some(file) => destination.put_file(layer, file)?,
-                None => destination.put_blob(layer, &mut blob)?,
-            }
-            return Ok(());
+            return Ok(destination.put_stored(layer, self.engine.content.open_blob(&layer.digest)?)?);
         }
         std::thread::scope(|scope| {
             let mut reader = self.finder.open(scope, layer, bytes)?;

@@ -4,13 +4,12 @@
 //! file gets its name when it is complete.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use carrack_content::Blob;
 use carrack_layer::tar::{Entry, EntryKind, Writer};
 use carrack_oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Reference};
-use carrack_sys::IoContext;
 use serde_json::{Value, json};
 
 use super::docker_archive::MANIFEST_FILE;
@@ -152,11 +151,11 @@ impl Destination for ArchiveWriter {
         Ok(())
     }
 
-    fn put_file(&mut self, descriptor: &Descriptor, file: &File) -> Result<()> {
+    fn put_stored(&mut self, descriptor: &Descriptor, blob: Blob) -> Result<()> {
         if self.written.insert(descriptor.digest.clone()) {
-            verified::size(descriptor, file.metadata().during("look up", &self.path)?.len())?;
+            verified::size(descriptor, blob.size_bytes())?;
             let entry = entry(&blob_name(&descriptor.digest), descriptor.size);
-            let copied = self.tar.append_with(&entry, |output| output.copy_from(file, descriptor.size));
+            let copied = self.tar.append_with(&entry, |output| output.copy_from(&blob));
             copied.map_err(|error| self.refuse(error.to_string()))?;
         }
         Ok(())

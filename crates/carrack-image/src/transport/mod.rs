@@ -29,7 +29,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use carrack_content::ContentStore;
+use carrack_content::{Blob, ContentStore};
 use carrack_oci::{Descriptor, Reference};
 use carrack_sys::IoContext;
 
@@ -133,9 +133,9 @@ pub trait Destination: Send {
     /// Writes a config or layer; it is verified against the descriptor.
     fn put_blob(&mut self, descriptor: &Descriptor, blob: &mut dyn Read) -> Result<()>;
 
-    /// Writes a config or layer that a content store has as a file, and has verified.
-    fn put_file(&mut self, descriptor: &Descriptor, mut file: &File) -> Result<()> {
-        self.put_blob(descriptor, &mut file)
+    /// Writes a config or layer that a content store has, and has verified.
+    fn put_stored(&mut self, descriptor: &Descriptor, mut blob: Blob) -> Result<()> {
+        self.put_blob(descriptor, &mut blob)
     }
 
     /// Writes a manifest or index.

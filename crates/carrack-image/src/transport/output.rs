@@ -3,9 +3,10 @@
 //! Invariant: nothing is sought, so that a pipe will do.
 
 use std::fs::{File, OpenOptions, metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use carrack_content::Blob;
 use carrack_sys::cache::Passing;
 use carrack_sys::{IoContext, atomic};
 
@@ -47,14 +48,24 @@ impl Output {
         &self.path
     }
 
-    /// Copies `length` bytes of `source`; returns how many there were.
-    pub fn copy_from(&mut self, source: &File, length: u64) -> io::Result<u64> {
-        match &mut self.sink {
-            // Not `copy_file_range`: where blocks cannot be shared it moves page after page, through the cache.
-            Sink::Staged(staged) => staged.copy_from(&mut Passing::new(source).take(length)),
-            // Into a pipe the kernel moves pages.
-            Sink::Stream(file) => io::copy(&mut source.take(length), file),
+    /// Copies a blob; returns how many bytes it had.
+    pub fn copy_from(&mut self, blob: &Blob) -> io::Result<u64> {
+        let mut copied = 0;
+        for (mut file, range) in blob.segments() {
+            file.seek(SeekFrom::Start(range.start))?;
+            let length = range.end - range.start;
+            copied += match &mut self.sink {
+                // Not `copy_file_range`: where blocks cannot be shared it moves page after page, through the cache.
+                Sink::Staged(staged) if blob.is_whole() => {
+                    staged.copy_from(&mut Passing::new(file).take(length))?
+                }
+                // What it borrows is likely to be copied for others too.
+                Sink::Staged(staged) => staged.copy_from(&mut file.take(length))?,
+                // Into a pipe the kernel moves pages.
+                Sink::Stream(out) => io::copy(&mut file.take(length), out)?,
+            };
         }
+        Ok(copied)
     }
 
     /// Names the file and makes it durable.
