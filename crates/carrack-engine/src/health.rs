@@ -58,6 +58,16 @@ pub struct HealthRequest {
     pub disabled: bool,
 }
 
+/// What a command of the user's is as the test of an image: for the shell; or, as podman has it, a list of words in JSON,
+/// with or without the kind before them.
+fn test_of(command: &str) -> Vec<String> {
+    match serde_json::from_str::<Vec<String>>(command) {
+        Ok(words) if matches!(words.first().map(String::as_str), Some("CMD" | "CMD-SHELL" | "NONE")) => words,
+        Ok(words) => [vec!["CMD".to_owned()], words].concat(),
+        Err(_) => vec!["CMD-SHELL".to_owned(), command.to_owned()],
+    }
+}
+
 /// What is checked: the user's wishes over the image's, and Docker's defaults.
 pub(crate) fn merged_check(
     request: &HealthRequest,
@@ -71,14 +81,14 @@ pub(crate) fn merged_check(
         _ if request.disabled => return Ok(None),
         Some("none") => return Ok(None),
         Some("") => return Err(Error::refused("--health-cmd is empty", "give a command, or none")),
-        Some(command) => vec!["CMD-SHELL".to_owned(), command.to_owned()],
+        Some(command) => test_of(command),
         None => image.map(|image| image.test.clone()).unwrap_or_default(),
     };
     match test.first().map(String::as_str) {
         None | Some("NONE") => return Ok(None),
         Some("CMD" | "CMD-SHELL") if test.len() > 1 => {}
         Some(_) => {
-            let message = format!("the image's health check {test:?} has no form that is known");
+            let message = format!("the health check {test:?} has no form that is known");
             return Err(Error::refused(message, "replace it by --health-cmd, or use --no-healthcheck"));
         }
     }
@@ -349,6 +359,17 @@ mod tests {
         assert_eq!((check.timeout_ns, check.start_period_ns), (30_000_000_000, 0));
         let own = HealthRequest { command: Some("true".into()), ..HealthRequest::default() };
         assert_eq!(merged(own).unwrap().test, ["CMD-SHELL", "true"]);
+        for (list, test) in [
+            (r#"["true", "a b"]"#, &["CMD", "true", "a b"][..]),
+            (r#"["CMD", "true"]"#, &["CMD", "true"]),
+            (r#"["CMD-SHELL", "a | b"]"#, &["CMD-SHELL", "a | b"]),
+            ("[ -e /well ]", &["CMD-SHELL", "[ -e /well ]"]),
+        ] {
+            let request = HealthRequest { command: Some(list.into()), ..HealthRequest::default() };
+            assert_eq!(merged(request).unwrap().test, test);
+        }
+        let empty = HealthRequest { command: Some("[]".into()), ..HealthRequest::default() };
+        assert!(merged_check(&empty, None).unwrap_err().to_string().contains("has no form"));
         assert_eq!(merged(HealthRequest { disabled: true, ..HealthRequest::default() }), None);
         assert_eq!(merged_check(&HealthRequest::default(), None).unwrap(), None);
         let none = Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() };
@@ -356,6 +377,7 @@ mod tests {
         let both = HealthRequest { disabled: true, retries: Some(1), ..HealthRequest::default() };
         assert!(merged_check(&both, None).is_err());
     }
+
     #[test]
     fn checks_without_a_pause_are_refused() {
         let of_image = |change: fn(&mut Healthcheck), request: &HealthRequest| {

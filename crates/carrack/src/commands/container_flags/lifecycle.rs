@@ -14,7 +14,8 @@ pub struct LifecycleFlags {
     /// When to start it again: no, on-failure[:NUMBER], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
-    /// Command that tells by its exit code whether the container is well; none takes the image's away
+    /// Command that tells by its exit code whether the container is well, for the shell or as a list of words in JSON; none
+    /// takes the image's away
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
     /// Time between two health checks (30s)
