@@ -304,6 +304,7 @@ fn rmi_takes_the_image_of_a_stopped_container_by_force() {
     let run = store.carrack(["rmi", IMAGE]).code(1);
     assert!(run.stderr.contains("in use by container one"), "{}", run.stderr);
     store.carrack(["start", "one"]).success();
+    store.carrack(["wait", "one"]).success();
     store.carrack(["rmi", "--force", IMAGE]).success();
     assert_eq!(store.carrack(["images", "--quiet"]).line(), "");
     assert_eq!(store.carrack(["start", "--attach", "one"]).code(0).stdout, "", "it keeps its layers");
